@@ -1,0 +1,81 @@
+"""django-dbos: durable workflows inside Django.
+
+The public names, found when they are first asked for: importing the package before the app registry is ready
+must not import a model.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .context import SetEnqueueOptions as SetEnqueueOptions
+    from .context import SetWorkflowID as SetWorkflowID
+    from .context import StepStatus as StepStatus
+    from .context import step_id as step_id
+    from .context import step_status as step_status
+    from .context import workflow_id as workflow_id
+    from .control import acancel_workflow as acancel_workflow
+    from .control import afork_workflow as afork_workflow
+    from .control import aresume_workflow as aresume_workflow
+    from .control import cancel_workflow as cancel_workflow
+    from .control import fork_workflow as fork_workflow
+    from .control import resume_workflow as resume_workflow
+    from .handles import WorkflowHandle as WorkflowHandle
+    from .handles import aretrieve_workflow as aretrieve_workflow
+    from .handles import retrieve_workflow as retrieve_workflow
+    from .queues import Queue as Queue
+    from .runtime import Runtime as Runtime
+    from .schedules import SchedulerMode as SchedulerMode
+    from .schedules import scheduled as scheduled
+    from .serialization import register_type as register_type
+    from .states import WorkflowStatus as WorkflowStatus
+    from .steps import step as step
+    from .transactions import transaction as transaction
+    from .workflows import astart_workflow as astart_workflow
+    from .workflows import start_workflow as start_workflow
+    from .workflows import workflow as workflow
+
+#: Public name -> the module that has it.
+_EXPORTS: dict[str, str] = {
+    "Queue": "queues",
+    "Runtime": "runtime",
+    "SchedulerMode": "schedules",
+    "SetEnqueueOptions": "context",
+    "SetWorkflowID": "context",
+    "StepStatus": "context",
+    "WorkflowHandle": "handles",
+    "WorkflowStatus": "states",
+    "acancel_workflow": "control",
+    "afork_workflow": "control",
+    "aresume_workflow": "control",
+    "aretrieve_workflow": "handles",
+    "astart_workflow": "workflows",
+    "cancel_workflow": "control",
+    "fork_workflow": "control",
+    "register_type": "serialization",
+    "resume_workflow": "control",
+    "retrieve_workflow": "handles",
+    "scheduled": "schedules",
+    "start_workflow": "workflows",
+    "step": "steps",
+    "step_id": "context",
+    "step_status": "context",
+    "transaction": "transactions",
+    "workflow": "workflows",
+    "workflow_id": "context",
+}
+
+__all__ = sorted(_EXPORTS)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    module = _EXPORTS.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})

@@ -1,0 +1,145 @@
+"""The only place where sync and async differ.
+
+A durable operation is written once, as a generator that yields what has to happen next - :class:`Database` (a
+short blocking call), :class:`Body` (the user's function), :class:`Wait` - and receives the result. :func:`drive`
+does each on the calling thread; :func:`adrive` on the running event loop, with blocking calls moved to a thread.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, cast
+
+from asgiref.sync import iscoroutinefunction, sync_to_async
+
+from .hub import Signal
+
+T = TypeVar("T")
+
+#: Where blocking database calls of workflows on an event loop go; None: Django's own thread for this context.
+database_threads: ContextVar[ThreadPoolExecutor | None] = ContextVar("dbos_database_threads", default=None)
+
+
+class Effect(Protocol):
+    """One thing that an operation needs done."""
+
+    def perform(self) -> Any:
+        """Do it on this thread."""
+
+    async def aperform(self) -> Any:
+        """See perform()."""
+
+
+Operation = Generator[Effect, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A blocking call that talks to a database."""
+
+    call: Callable[[], Any]
+
+    def perform(self) -> Any:
+        """See Effect.perform()."""
+        return self.call()
+
+    async def aperform(self) -> Any:
+        """See Effect.perform()."""
+        threads = database_threads.get()
+        if threads is None:
+            return await sync_to_async(self.call, thread_sensitive=True)()
+        return await sync_to_async(self.call, thread_sensitive=False, executor=threads)()
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A call of the user's function, sync or async."""
+
+    call: Callable[[], Any]
+
+    def perform(self) -> Any:
+        """See Effect.perform()."""
+        return self.call()
+
+    async def aperform(self) -> Any:
+        """See Effect.perform()."""
+        result = self.call()
+        return await result if inspect.isawaitable(result) else result
+
+
+# A wait that is over within this many seconds is not worth a new database connection.
+_GRACE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for a signal, at most so many seconds, without holding what others could use meanwhile.
+
+    ``parked`` gives the slot away while it is entered, and yields what closes the connections, if there are any.
+    """
+
+    signal: Signal
+    seconds: float
+    parked: AbstractContextManager[Callable[[], None] | None] = field(default_factory=nullcontext)
+
+    def perform(self) -> bool:
+        """See Effect.perform(); whether the signal came."""
+        with self.parked as close_connections:
+            if self.signal.wait(min(self.seconds, _GRACE)):
+                return True
+            if close_connections is not None:
+                close_connections()
+            return self.signal.wait(max(self.seconds - _GRACE, 0))
+
+    async def aperform(self) -> bool:
+        """See Effect.perform()."""
+        with self.parked:
+            return await self.signal.await_(self.seconds)
+
+
+def drive(operation: Operation[T]) -> T:
+    """Carry out an operation on this thread."""
+    try:
+        effect = next(operation)
+        while True:
+            try:
+                result = effect.perform()
+            except BaseException as error:
+                effect = operation.throw(error)
+            else:
+                effect = operation.send(result)
+    except StopIteration as stop:
+        return cast(T, stop.value)
+
+
+async def adrive(operation: Operation[T]) -> T:
+    """See drive()."""
+    try:
+        effect = next(operation)
+        while True:
+            try:
+                result = await effect.aperform()
+            except BaseException as error:
+                effect = operation.throw(error)
+            else:
+                effect = operation.send(result)
+    except StopIteration as stop:
+        return cast(T, stop.value)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling ``function`` gives a coroutine; asked once, at registration."""
+    return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def on_event_loop() -> bool:
+    """Whether this thread is running an event loop right now."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

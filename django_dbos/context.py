@@ -1,0 +1,280 @@
+"""Where the running code is: in which workflow, at which step, and with which options for the next start."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from . import serialization
+from .bridge import Database, Operation
+from .clock import monotonic
+from .exceptions import DirectCallInTransaction, ExecutorStopping, InvalidWorkflowID, NotInWorkflow, UnexpectedStep
+from .sysdb import vendor
+from .sysdb.journal import Checkpoint, Journal, Lease, Recorded
+from .sysdb.steps import History
+from .sysdb.workflows import Claimed
+from .validation import short_text, whole_number
+
+
+class Parking(Protocol):
+    """What an execution gives back while it waits."""
+
+    def released(self) -> AbstractContextManager[Any]:
+        """Hold neither a slot nor a connection for the length of the block."""
+
+
+class NoParking:
+    """For executions in their caller's own thread, whose slot and connections are not ours to give away."""
+
+    def released(self) -> AbstractContextManager[Any]:
+        """See Parking.released()."""
+        return nullcontext()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an operation ended: with a value, or with an error."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+    def unwrap(self) -> Any:
+        """The value; raises the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class Execution:
+    """A workflow whose body runs in this process."""
+
+    def __init__(self, claimed: Claimed, *, journal: Journal, parking: Parking, history: History) -> None:
+        self.workflow_id = claimed.id
+        self.workflow_name = claimed.name
+        self.serializer = claimed.serializer
+        self.lease = Lease(claimed.id, claimed.executor_id, claimed.epoch)
+        self.journal = journal
+        self.parking = parking
+        self._history = history
+        self._lock = threading.Lock()
+        self._last_number = 0
+
+    def next_number(self) -> int:
+        """Draw the number of the next operation."""
+        with self._lock:
+            self._last_number += 1
+            return self._last_number
+
+    def recall(self, number: int, name: str) -> Recorded | None:
+        """What is recorded at ``number``, if anything; another name there is an UnexpectedStep."""
+        recorded = self._history.get(number)
+        if recorded is not None and recorded.name != name:
+            raise UnexpectedStep(
+                f"Step {number} of workflow {self.workflow_name!r} ({self.workflow_id}) was recorded as "
+                f"{recorded.name!r}, but the code calls {name!r} there: the function has changed since, or does not "
+                f"take the same steps each time. Fork the workflow from step {number} to run the new code from there."
+            )
+        return recorded
+
+    def look_up(self) -> None:
+        """Raises what the execution has to stop for, if there is anything."""
+        if self.lease.is_stopping:
+            raise ExecutorStopping(self.workflow_id)
+        if vendor.in_transaction():
+            raise DirectCallInTransaction(
+                "A step, child or result was asked for inside atomic(): its checkpoint would vanish with a rollback. "
+                "Use @transaction for writes that must commit with a step, or leave the block first."
+            )
+
+    def record(self, result: Result, *, number: int, name: str, started: float, **details: Any) -> Result:
+        """Write how operation ``number`` ended; what counts from now on (a predecessor's record may have won)."""
+        result, output, error = self.dump(result, name)
+        checkpoint = Checkpoint(
+            number=number,
+            name=name,
+            output=output,
+            error=error,
+            serializer=self.serializer,
+            started=started,
+            completed=monotonic(),
+            **details,
+        )
+        earlier = self.journal.record(self.lease, checkpoint)
+        return result if earlier is None else read_back(earlier)
+
+    def dump(self, result: Result, name: str) -> tuple[Result, str | None, str | None]:
+        """(result, output, error) as they are stored; a result that cannot be stored becomes its own error."""
+        if result.error is None:
+            try:
+                output, _ = serialization.dumps(result.value, what=f"{name}()", serializer=self.serializer)
+            except serialization.SerializationError as refusal:
+                result = Result(error=refusal)
+            else:
+                return result, output, None
+        error, _ = serialization.dump_error(result.error, serializer=self.serializer)  # type: ignore[arg-type]
+        return result, None, error
+
+
+def read_back(recorded: Recorded) -> Result:
+    """The result of a recorded operation."""
+    if recorded.error is not None:
+        return Result(error=serialization.load_error(recorded.error, recorded.serializer))
+    return Result(value=serialization.loads(recorded.output, recorded.serializer))
+
+
+def replayed(recorded: Recorded) -> Operation[Any]:
+    """What an operation gave when it was recorded: its value, or its error raised."""
+    # A recorded model instance is read afresh from its table.
+    result: Result = yield Database(partial(read_back, recorded))
+    return result.unwrap()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStatus:
+    """Where a running step stands: its number, the attempt (from 1) and how many there may be."""
+
+    step_id: int
+    current_attempt: int
+    max_attempts: int
+
+
+_execution: ContextVar[Execution | None] = ContextVar("dbos_execution", default=None)
+_step: ContextVar[StepStatus | None] = ContextVar("dbos_step", default=None)
+
+#: Every execution of this process, by workflow id.
+_running: dict[str, Execution] = {}
+_running_lock = threading.Lock()
+
+
+def current() -> Execution | None:
+    """The execution whose body calls; None outside workflows and inside their steps."""
+    return None if _step.get() is not None else _execution.get()
+
+
+def required(operation: str) -> Execution:
+    """The execution whose body calls; raises NotInWorkflow."""
+    execution = current()
+    if execution is None:
+        raise NotInWorkflow(f"{operation} can only be called by the body of a workflow.")
+    return execution
+
+
+@contextmanager
+def entered(execution: Execution) -> Iterator[None]:
+    """Run a block as the body of a workflow."""
+    with _running_lock:
+        _running[execution.workflow_id] = execution
+    token, step_token = _execution.set(execution), _step.set(None)
+    try:
+        yield
+    finally:
+        _step.reset(step_token)
+        _execution.reset(token)
+        with _running_lock:
+            if _running.get(execution.workflow_id) is execution:
+                del _running[execution.workflow_id]
+
+
+@contextmanager
+def in_step(status: StepStatus) -> Iterator[None]:
+    """Run a block as the body of a step: what it calls is part of the step."""
+    token = _step.set(status)
+    try:
+        yield
+    finally:
+        _step.reset(token)
+
+
+def adopt(claimed: Claimed) -> bool:
+    """Let a body that already runs here go on under a newer claim of its workflow. False: it does not run here."""
+    with _running_lock:
+        execution = _running.get(claimed.id)
+        if execution is None:
+            return False
+        execution.lease.renew(claimed.executor_id, claimed.epoch)
+        return True
+
+
+def running_of(executor_id: str) -> list[Execution]:
+    """The executions of one executor in this process."""
+    with _running_lock:
+        return [execution for execution in _running.values() if execution.lease.key[0] == executor_id]
+
+
+def running_ids() -> list[str]:
+    """The workflows whose bodies run in this process."""
+    with _running_lock:
+        return list(_running)
+
+
+def workflow_id() -> str | None:
+    """The id of the workflow that calls, also from inside its steps; None outside workflows."""
+    execution = _execution.get()
+    return None if execution is None else execution.workflow_id
+
+
+def step_id() -> int | None:
+    """The number of the step that calls; None outside steps."""
+    status = _step.get()
+    return None if status is None else status.step_id
+
+
+def step_status() -> StepStatus | None:
+    """Where the step that calls stands; None outside steps."""
+    return _step.get()
+
+
+_next_id: ContextVar[list[str] | None] = ContextVar("dbos_next_id", default=None)
+
+
+class SetWorkflowID:
+    """``with SetWorkflowID("order-17"):`` - the next workflow that is started in the block has this id."""
+
+    def __init__(self, workflow_id: str) -> None:
+        self._workflow_id = short_text("A workflow id", workflow_id, InvalidWorkflowID)
+
+    def __enter__(self) -> "SetWorkflowID":
+        self._token = _next_id.set([self._workflow_id])
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        _next_id.reset(self._token)
+
+
+def take_next_id() -> str | None:
+    """The id that SetWorkflowID set for the next start; it is used up by that."""
+    ids = _next_id.get()
+    return ids.pop() if ids else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnqueueOptions:
+    """What applies to each enqueue in a block."""
+
+    priority: int = 0
+
+
+_NO_OPTIONS = EnqueueOptions()
+_enqueue_options: ContextVar[EnqueueOptions] = ContextVar("dbos_enqueue_options", default=_NO_OPTIONS)
+
+
+class SetEnqueueOptions:
+    """``with SetEnqueueOptions(priority=5):`` - for every enqueue in the block. 0 is the most urgent priority."""
+
+    def __init__(self, *, priority: int = 0) -> None:
+        self._options = EnqueueOptions(priority=whole_number("priority", priority, least=0))
+
+    def __enter__(self) -> "SetEnqueueOptions":
+        self._token = _enqueue_options.set(self._options)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        _enqueue_options.reset(self._token)
+
+
+def enqueue_options() -> EnqueueOptions:
+    """The options that apply to an enqueue made here."""
+    return _enqueue_options.get()

@@ -1,0 +1,160 @@
+"""Every error a user can meet. A class's docstring is its default message; ``code`` never changes.
+
+Ordinary errors derive from :class:`DBOSError`. The few that a workflow body must not swallow with
+``except Exception`` derive from :class:`WorkflowInterrupted`, a ``BaseException``.
+"""
+
+import inspect
+from typing import Any, ClassVar
+
+
+class DBOSError(Exception):
+    """Something went wrong in django-dbos."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*(args or (inspect.cleandoc(type(self).__doc__ or ""),)))
+
+
+class NotInWorkflow(DBOSError):
+    """This can only be called inside a workflow."""
+
+    code = "not_in_workflow"
+
+
+class DirectCallInTransaction(DBOSError):
+    """A durable operation cannot run inside atomic(): its checkpoints would vanish with a rollback."""
+
+    code = "direct_call_in_transaction"
+
+
+class DuplicateRegistration(DBOSError):
+    """Two different functions are registered under one name."""
+
+    code = "duplicate_registration"
+
+
+class UnknownWorkflow(DBOSError):
+    """No function is registered under this workflow name in this process."""
+
+    code = "unknown_workflow"
+
+
+class NonExistentWorkflow(DBOSError):
+    """There is no workflow with this id."""
+
+    code = "non_existent_workflow"
+
+
+class ConflictingWorkflow(DBOSError):
+    """This workflow id already belongs to another function."""
+
+    code = "conflicting_workflow"
+
+
+class WorkflowIDInUse(DBOSError):
+    """This workflow id is already in use."""
+
+    code = "workflow_id_in_use"
+
+
+class InvalidOption(DBOSError, ValueError):
+    """An option has a value that can never work."""
+
+    code = "invalid_option"
+
+
+class InvalidWorkflowID(InvalidOption):
+    """A workflow id is a text of 1 to 255 characters."""
+
+    code = "invalid_workflow_id"
+
+
+class UnexpectedStep(DBOSError):
+    """The workflow took another step than the one recorded at this number."""
+
+    code = "unexpected_step"
+
+
+class MaxStepRetriesExceeded(DBOSError):
+    """A step failed in each of its attempts."""
+
+    code = "max_step_retries_exceeded"
+
+    def __init__(self, message: str = "", errors: list[BaseException] | None = None) -> None:
+        super().__init__(*([message] if message else []))
+        self.errors: list[BaseException] = errors or []
+
+
+class ResultTimeout(DBOSError, TimeoutError):
+    """The workflow did not finish within the timeout."""
+
+    code = "result_timeout"
+
+
+class AwaitedWorkflowCancelled(DBOSError):
+    """The workflow whose result was awaited has been cancelled."""
+
+    code = "awaited_workflow_cancelled"
+
+
+class MaxRecoveryAttemptsExceeded(DBOSError):
+    """The workflow was recovered too often without finishing; it can be looked at and resumed."""
+
+    code = "max_recovery_attempts_exceeded"
+
+
+class SerializationError(DBOSError, TypeError):
+    """A value cannot be stored."""
+
+    code = "serialization"
+
+
+class DeserializationError(DBOSError, ValueError):
+    """A stored value cannot be read back."""
+
+    code = "deserialization"
+
+
+class RecordedError(DBOSError):
+    """An error was recorded whose class cannot be rebuilt here."""
+
+    code = "recorded_error"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        type_name: str = "",
+        arguments: tuple[Any, ...] = (),
+        traceback: str = "",
+    ) -> None:
+        super().__init__(*([message] if message else []))
+        self.type_name = type_name
+        self.arguments = arguments
+        self.traceback = traceback
+
+
+class WorkflowInterrupted(BaseException):
+    """The execution of this workflow ends here, in this process; a workflow body must not catch this."""
+
+    code: ClassVar[str] = "workflow_interrupted"
+
+
+class WorkflowCancelled(WorkflowInterrupted):
+    """The workflow was cancelled; it stops at this operation."""
+
+    code = "workflow_cancelled"
+
+
+class OwnershipLost(WorkflowInterrupted):
+    """Another executor owns this workflow now; nothing more is written from here."""
+
+    code = "ownership_lost"
+
+
+class ExecutorStopping(WorkflowInterrupted):
+    """This executor is shutting down; the workflow is handed back and goes on elsewhere."""
+
+    code = "executor_stopping"

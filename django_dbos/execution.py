@@ -1,0 +1,128 @@
+"""The one place where a workflow's body runs, and how its end is written down."""
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any
+
+from django.db import DatabaseError
+from django.dispatch import Signal
+
+from . import context, serialization, signals
+from .bridge import Body, Database, Operation
+from .context import Execution, Parking, Result
+from .exceptions import MaxRecoveryAttemptsExceeded, WorkflowInterrupted
+from .models import Workflow
+from .registry import workflow_registry
+from .states import WorkflowStatus
+from .sysdb import executors, vendor
+from .sysdb.journal import Ending, Journal
+from .sysdb.steps import History
+from .sysdb.workflows import Claimed
+
+logger = logging.getLogger("django_dbos")
+
+
+def execute(
+    claimed: Claimed,
+    *,
+    journal: Journal,
+    parking: Parking,
+    history: History,
+) -> Operation[Result | None]:
+    """Run the body of a workflow that this process owns, and write down how it ended. The one place that does.
+
+    None: the execution stopped without an outcome of its own - cancelled, lost to another executor, or handed back
+    because this executor stops.
+    """
+    execution = Execution(claimed, journal=journal, parking=parking, history=history)
+    try:
+        with context.entered(execution):
+            result = yield from _run_body(execution, claimed)
+            result = yield from _finish(execution, result)
+    except GeneratorExit:
+        raise
+    except WorkflowInterrupted as interruption:
+        logger.info("Workflow %s stops here: %s", claimed.id, type(interruption).__name__)
+        yield Database(partial(_let_go, execution))
+        return None
+    except BaseException:
+        # The caller's thread or task is being torn down: somebody else shall go on.
+        yield Database(partial(_let_go, execution))
+        raise
+    if _has_audience(result):
+        yield Database(partial(_announce, execution, result))
+    return result
+
+
+def _let_go(execution: Execution) -> None:
+    """Hand back what is still ours. Zero rows: it is not, and there is nothing to hand back."""
+    executor_id, epoch = execution.lease.key
+    executors.suspects.add(executor_id)  # until it has worked
+    executors.release(executor_id, workflow_id=execution.workflow_id, epoch=epoch)
+    executors.suspects.discard(executor_id)
+
+
+def _run_body(execution: Execution, claimed: Claimed) -> Operation[Result]:
+    definition = workflow_registry.get(claimed.name)
+    limit = definition.max_recovery_attempts
+    if limit is not None and claimed.attempts > limit + 1:
+        return Result(error=MaxRecoveryAttemptsExceeded(f"Started {claimed.attempts} times without finishing."))
+    try:
+        args, kwargs = yield Database(partial(_load_inputs, execution, claimed))
+        return Result(value=(yield Body(partial(definition.function, *args, **kwargs))))
+    except (Exception, SystemExit) as error:
+        return Result(error=error)
+    except asyncio.CancelledError as error:
+        if _is_torn_down():
+            raise
+        return Result(error=error)
+
+
+def _load_inputs(execution: Execution, claimed: Claimed) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    # Inputs may refer to rows, and so need the database; that it is away is no fault of theirs.
+    return vendor.patiently(
+        lambda: serialization.load_call(claimed.inputs, claimed.serializer), pause=execution.lease.pause
+    )
+
+
+def _is_torn_down() -> bool:
+    """Whether this very task is being cancelled, as against some other task that the body awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _finish(execution: Execution, result: Result) -> Operation[Result]:
+    """Write down how the body ended; what counts as its result."""
+    result, ending = _ending(execution, result)
+    try:
+        yield Database(partial(execution.journal.finish, execution.lease, ending))
+    except DatabaseError as refusal:  # the database is there, and does not take this outcome: say so instead
+        result, ending = _ending(execution, Result(error=refusal))
+        yield Database(partial(execution.journal.finish, execution.lease, ending))
+    return result
+
+
+def _ending(execution: Execution, result: Result) -> tuple[Result, Ending]:
+    result, output, error = execution.dump(result, execution.workflow_name)
+    status = WorkflowStatus.SUCCESS
+    if result.error is not None:
+        is_dead = isinstance(result.error, MaxRecoveryAttemptsExceeded)
+        status = WorkflowStatus.MAX_RECOVERY_ATTEMPTS_EXCEEDED if is_dead else WorkflowStatus.ERROR
+    return result, Ending(status=status, output=output, error=error)
+
+
+def _signal_for(result: Result) -> Signal:
+    return signals.workflow_succeeded if result.error is None else signals.workflow_failed
+
+
+def _has_audience(result: Result) -> bool:
+    return _signal_for(result).has_listeners(Workflow)
+
+
+def _announce(execution: Execution, result: Result) -> None:
+    details = {} if result.error is None else {"error": result.error}
+    identity = {"workflow_id": execution.workflow_id, "name": execution.workflow_name}
+    for _, response in _signal_for(result).send_robust(Workflow, **identity, **details):
+        if isinstance(response, Exception):
+            logger.error("A receiver of a workflow's signal failed", exc_info=response)

@@ -1,0 +1,105 @@
+"""``manage.py dbos_worker``: runs workflows, fires schedules, recovers what others left. A thin wrapper of Runtime."""
+
+import os
+import signal
+import sys
+import threading
+from argparse import ArgumentTypeError
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.utils import autoreload
+
+from ... import checks
+from ...conf import conf
+from ...runtime import SHUTDOWN_TIMEOUT, Runtime
+from ...runtime.supervisor import Supervisor
+
+#: Exit codes.
+STOPPED, FAILED, NOT_MIGRATED = 0, 1, 3
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return number
+
+
+class Command(BaseCommand):
+    """Run durable workflows."""
+
+    help = "Runs durable workflows: executor, queues, schedules and recovery in one process."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """See BaseCommand.add_arguments()."""
+        parser.add_argument("--queue", action="append", metavar="NAME", help="Serve only this queue (may be repeated).")
+        parser.add_argument("--concurrency", type=_positive, metavar="N", help="Workflows that run at a time.")
+        parser.add_argument("--processes", type=_positive, default=1, metavar="N", help="Worker processes.")
+        parser.add_argument("--no-scheduler", action="store_true", help="Fire no schedules.")
+        parser.add_argument("--autoreload", action="store_true", help="Start again when code changes.")
+        parser.add_argument(
+            "--shutdown-timeout",
+            type=_seconds,
+            default=SHUTDOWN_TIMEOUT,
+            metavar="SECONDS",
+            help="How long running steps may take to end after SIGTERM (default: %(default)g).",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """See BaseCommand.handle()."""
+        missing = checks.missing_tables(conf.DATABASE)
+        if missing:
+            self.stderr.write(missing)
+            sys.exit(NOT_MIGRATED)
+        if options["processes"] > 1:
+            sys.exit(Supervisor(options["processes"], lambda: self._work(options)).run())
+        if options["autoreload"]:
+            autoreload.run_with_reloader(lambda: self._work(options))
+        else:
+            sys.exit(self._work(options))
+
+    def _work(self, options: dict[str, Any]) -> int:
+        """Run a worker until a signal ends it; the exit code."""
+        asked = threading.Event()
+        if threading.current_thread() is threading.main_thread():
+            _on_signal(asked)
+        runtime = Runtime(
+            queues=options["queue"],
+            concurrency=options["concurrency"],
+            scheduler=not options["no_scheduler"],
+            shutdown_timeout=options["shutdown_timeout"],
+        )
+        runtime.start()
+        self.stdout.write(f"dbos_worker {runtime.executor_id} ready")
+        self.stdout.flush()
+        asked.wait()
+        self.stdout.write("dbos_worker stopping")
+        self.stdout.flush()
+        runtime.stop()
+        return STOPPED
+
+
+def _on_signal(asked: threading.Event) -> None:
+    """The first SIGTERM or SIGINT asks to stop, a second one ends the process now."""
+
+    def end(number: int, frame: object) -> None:
+        if asked.is_set():
+            os._exit(128 + number)
+        asked.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)

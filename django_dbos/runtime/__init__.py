@@ -1,0 +1,118 @@
+"""Everything that runs by itself: the agents of a worker, and :class:`Runtime`, which builds them and hands each
+what it needs.
+
+    Dispatcher   claims what waits and hands it to the Pool
+    Pool         threads and one event loop on which workflows run
+    Scheduler    fires the ticks of schedules
+    Listener     carries the wake-ups of other processes into this one
+    Recovery     says that we are alive, and takes over from those who are not
+    Supervisor   several workers under one parent process
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from .. import hub
+from ..clock import monotonic
+from ..conf import conf
+from ..queues import declared_queues
+from ..states import ExecutorState
+from ..sysdb import executors, journal, queues
+from ..sysdb.executors import Registration
+from ..sysdb.workflows import Claimed
+from ..validation import whole_number
+from .dispatcher import Dispatcher
+from .listener import Listener
+from .pool import Pool
+from .recovery import Recovery
+from .scheduler import Scheduler
+from .service import Service
+
+logger = logging.getLogger("django_dbos")
+
+#: Seconds that running steps are given to end when a runtime stops.
+SHUTDOWN_TIMEOUT = 30.0
+
+
+class Runtime:
+    """A worker inside this process, for the length of a ``with`` block; ``manage.py dbos_worker`` is one too.
+
+    ``queues``: the queues to serve (None: all that are declared). ``concurrency``: how many workflows run at a time.
+    ``scheduler``: whether schedules fire here. ``shutdown_timeout``: seconds that running steps get to end.
+    """
+
+    def __init__(
+        self,
+        *,
+        queues: Sequence[str] | None = None,
+        concurrency: int | None = None,
+        scheduler: bool = True,
+        shutdown_timeout: float = SHUTDOWN_TIMEOUT,
+    ) -> None:
+        limit = whole_number("concurrency", conf.CONCURRENCY if concurrency is None else concurrency, least=1)
+        self.executor_id = executors.new_id()
+        self._shutdown_timeout = shutdown_timeout
+        self._pool = Pool(executor_id=self.executor_id, concurrency=limit, journal=journal.inline)
+        self._dispatcher = Dispatcher(executor_id=self.executor_id, pool=self._pool, only_queues=queues)
+        self._registration = Registration(id=self.executor_id, queues=tuple(self._dispatcher.queue_names()))
+        self._recovery = Recovery(self._registration)
+        self._others: list[Service] = [Scheduler()] if scheduler else []
+        if Listener.is_possible():
+            self._others.append(Listener())
+
+    def __enter__(self) -> "Runtime":
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Register this executor and start its agents."""
+        executors.register(self._registration)
+        queues.declare({name: queue.limits for name, queue in declared_queues().items()})
+        for service in self._services():
+            service.start()
+        hub.open_door(self)
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Stop claiming, let running steps end, hand back what is unfinished; whether all ended within the time."""
+        deadline = monotonic() + (self._shutdown_timeout if timeout is None else timeout)
+        hub.close_door(self)
+        self._recovery.state = ExecutorState.DRAINING
+        for service in (self._dispatcher, *self._others):
+            service.stop()
+        self._dispatcher.join()
+        self._pool.stop()
+        ended = self._pool.join(max(deadline - monotonic(), 0))
+        for service in (*self._others, self._recovery):
+            service.stop()
+            service.join()
+        self._leave(ended)
+        return ended
+
+    def _leave(self, ended: bool) -> None:
+        # What still runs has lost its workflow with this: its next write is refused.
+        released = executors.release(self.executor_id)
+        if not ended:
+            logger.warning("%d workflows were handed back while a step of theirs still runs", released)
+        executors.beat(self.executor_id, ExecutorState.STOPPED)
+
+    def _services(self) -> list[Service]:
+        return [self._recovery, self._dispatcher, *self._others]
+
+    # ---- what the floors below know of us: hub.LocalRunner
+
+    def reserve(self) -> str | None:
+        """See LocalRunner.reserve()."""
+        return self.executor_id if self._pool.slots.take(1) else None
+
+    def unreserve(self) -> None:
+        """See LocalRunner.unreserve()."""
+        self._pool.slots.untake(1)
+
+    def run(self, claimed: Any) -> None:
+        """See LocalRunner.run()."""
+        assert isinstance(claimed, Claimed)  # noqa: S101 - the hub, on the ground floor, cannot name the type
+        self._pool.submit(claimed, {})

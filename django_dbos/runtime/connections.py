@@ -1,0 +1,21 @@
+"""Connections belong to threads, and whoever owns a thread cleans up after itself.
+
+A pool thread keeps its connections from one workflow to the next while there is work, closes them when there is
+none or when its workflow waits, and drops a broken one before the next workflow could meet it.
+"""
+
+from django.db import connections, reset_queries
+
+
+def close_unusable_connections() -> None:
+    """Close what the last unit of work on this thread left broken, or what is too old; between two units of work.
+
+    ``CONN_MAX_AGE = 0`` means one request in a web process. Here it means: as long as this thread has work.
+    """
+    reset_queries()  # what DEBUG keeps would grow for ever
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block:
+            continue
+        if connection.settings_dict["CONN_MAX_AGE"] == 0:
+            connection.close_at = None
+        connection.close_if_unusable_or_obsolete()

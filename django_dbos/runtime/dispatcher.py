@@ -1,0 +1,105 @@
+"""The dispatcher: claims what waits, up to the free slots, for all queues in one thread."""
+
+from collections.abc import Sequence
+
+from .. import clock
+from ..conf import conf
+from ..hub import WORK, hub, outcome_of
+from ..queues import declared_queues
+from ..registry import workflow_registry
+from ..sysdb import executors, queues, workflows
+from ..sysdb.queues import Claimant
+from ..sysdb.steps import load_history
+from ..sysdb.workflows import Claimed
+from .pool import Pool
+from .service import Service
+
+#: Where workflows wait that were started, not enqueued; every worker serves it.
+_STARTED = ""
+
+
+class Dispatcher(Service):
+    """Claims workflows and hands them to the pool; looks for outcomes that somebody here waits for."""
+
+    name = "dispatcher"
+    channels = (WORK,)
+
+    def __init__(self, *, executor_id: str, pool: Pool, only_queues: Sequence[str] | None) -> None:
+        super().__init__()
+        self._executor_id = executor_id
+        self._pool = pool
+        self._only_queues = only_queues
+        self._limits: dict[str, dict[str, int]] = {}
+        self._limits_until = 0.0
+        self._watch_at = 0.0
+
+    def tick(self) -> float:
+        """See Service.tick()."""
+        self._watch_outcomes()
+        taken = self._pool.slots.take(self._pool.slots.limit)
+        if not taken:
+            return float(conf.POLL_INTERVAL)
+        claimed: list[Claimed] = []
+        try:
+            claimed = self._claim(taken)
+        except BaseException:
+            # The claim may have been committed although its rows never reached us.
+            executors.suspects.add(self._executor_id)
+            raise
+        finally:
+            self._pool.slots.untake(taken - len(claimed))
+        self._hand_over(claimed)
+        is_more_likely = len(claimed) == taken
+        return 0 if is_more_likely else clock.jittered(conf.POLL_INTERVAL)
+
+    def queue_names(self) -> list[str]:
+        """The queues that this process serves."""
+        if self._only_queues is not None:
+            return [_STARTED, *self._only_queues]
+        return [_STARTED, *sorted({*declared_queues(), *self._limits})]
+
+    def _claim(self, free: int) -> list[Claimed]:
+        self._refresh_limits()
+        claimant = Claimant(
+            executor_id=self._executor_id,
+            names=workflow_registry.names(),
+            application_version=conf.APPLICATION_VERSION or "",
+        )
+        quotas = {name: self._quota(name, free) for name in self.queue_names()}
+        shared = {name: self._limits[name]["global_concurrency"] for name in quotas if self._is_shared(name)}
+        claimed = queues.claim(claimant, {name: n for name, n in quotas.items() if name not in shared}, free)
+        for name in queues.with_waiting_work([name for name in shared if quotas[name] > 0]):
+            room = min(free - len(claimed), quotas[name])
+            if room > 0:
+                claimed += queues.claim_limited(claimant, name, global_concurrency=shared[name], quota=room)
+        return claimed
+
+    def _refresh_limits(self) -> None:
+        if clock.monotonic() >= self._limits_until:
+            self._limits = queues.limits()
+            self._limits_until = clock.monotonic() + conf.HEARTBEAT_INTERVAL
+
+    def _quota(self, name: str, free: int) -> int:
+        """How many workflows of a queue this process may take now."""
+        limits = self._limits.get(name, {})
+        if limits.get("paused"):
+            return 0
+        mine = limits.get("worker_concurrency")
+        return free if mine is None else min(free, mine - self._pool.running_in(name))
+
+    def _is_shared(self, name: str) -> bool:
+        return "global_concurrency" in self._limits.get(name, {})
+
+    def _hand_over(self, claimed: list[Claimed]) -> None:
+        histories = load_history([row.id for row in claimed if row.may_have_steps])
+        for row in claimed:
+            self._pool.submit(row, histories[row.id])
+
+    def _watch_outcomes(self) -> None:
+        """Wake those in this process who wait for a workflow that has finished elsewhere, in one look for all."""
+        if clock.monotonic() < self._watch_at:
+            return
+        self._watch_at = clock.monotonic() + conf.POLL_INTERVAL
+        awaited = hub.awaited_outcomes()
+        for workflow_id in workflows.finished_among(awaited) if awaited else ():
+            hub.wake(outcome_of(workflow_id))

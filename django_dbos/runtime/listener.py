@@ -1,0 +1,73 @@
+"""The listener: carries the wake-ups of other processes into this one, where the database has LISTEN."""
+
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from django.db import connections
+
+from ..conf import conf
+from ..hub import hub
+from ..sysdb import vendor
+from .service import Service
+
+
+class Listener(Service):
+    """Waits on the database's channel and wakes the hub. Without it, everything is found at the next poll."""
+
+    name = "listener"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._connection: psycopg.Connection[Any] | None = None
+
+    @staticmethod
+    def is_possible() -> bool:
+        """Whether there is something to listen to."""
+        return vendor.dialect().notifies
+
+    def tick(self) -> float:
+        """See Service.tick()."""
+        if self._connection is None:
+            self._connection = self._connect()
+            hub.wake_everyone()  # what was said while nobody listened
+        # The generator ends after a second without a word, so that stop() is noticed.
+        for notification in self._connection.notifies(timeout=1.0, stop_after=1):
+            hub.wake(notification.payload)
+        return 0
+
+    def recover_from(self, error: Exception) -> None:
+        """See Service.recover_from()."""
+        self._disconnect()
+        if isinstance(error, psycopg.OperationalError):
+            vendor.outage_seen(error)
+        else:
+            super().recover_from(error)
+
+    def join(self, timeout: float | None = None) -> None:
+        """See Service.join()."""
+        super().join(timeout)
+        self._disconnect()
+
+    def _connect(self) -> "psycopg.Connection[Any]":
+        connection = psycopg.connect(**_parameters(), autocommit=True)
+        connection.execute(f"LISTEN {vendor.CHANNEL}")
+        return connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+
+def _parameters() -> dict[str, Any]:
+    """How to reach the server directly: LISTEN needs a session of its own, which a pooler does not give."""
+    direct = conf.LISTEN_DSN
+    if direct and direct not in connections:
+        return {"conninfo": direct}
+    parameters = connections[direct or vendor.alias()].get_connection_params()
+    parameters.pop("pool", None)
+    for name in ("cursor_factory", "context", "prepare_threshold"):
+        parameters.pop(name, None)
+    return {**parameters, "application_name": "django-dbos listener"}

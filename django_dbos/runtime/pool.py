@@ -1,0 +1,277 @@
+"""The pool: threads for sync workflows, one event loop for async ones, and the slots that bound both."""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from django.db import connections
+
+from .. import context
+from ..bridge import adrive, database_threads, drive
+from ..clock import monotonic
+from ..execution import execute
+from ..hub import WORK, hub, interruption_of
+from ..registry import workflow_registry
+from ..sysdb import executors
+from ..sysdb.journal import Journal
+from ..sysdb.steps import History
+from ..sysdb.workflows import Claimed
+from .connections import close_unusable_connections
+from .slots import Slots
+
+logger = logging.getLogger("django_dbos")
+
+#: Seconds that a thread without work is kept.
+_IDLE = 5.0
+#: Threads, and so connections, on which the event loop's workflows talk to the database.
+_DATABASE_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    claimed: Claimed
+    history: History
+
+
+class _ThreadParking:
+    """A waiting sync workflow gives its slot away, and its thread's connections unless the wait is over at once."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+
+    @contextmanager
+    def released(self) -> Iterator[Any]:
+        """See Parking.released()."""
+        self._slots.release()
+        try:
+            yield connections.close_all
+        finally:
+            self._slots.resume()
+
+
+class _LoopParking:
+    """A waiting async workflow gives its slot away; it holds no connection of its own."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """See Parking.released()."""
+        self._slots.release()
+        try:
+            yield None
+        finally:
+            self._slots.resume_at_once()
+
+
+class Pool:
+    """Runs claimed workflows, each on a slot that was taken for it before."""
+
+    def __init__(self, *, executor_id: str, concurrency: int, journal: Journal) -> None:
+        self.executor_id = executor_id
+        self.slots = Slots(concurrency, on_release=lambda: hub.wake(WORK))
+        self._journal = journal
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+        self._idle = 0
+        self._running: Counter[str] = Counter()
+        self._count = 0
+        self._is_stopping = False
+        self._loop = _Loop(self.slots)
+
+    def running_in(self, queue_name: str) -> int:
+        """How many workflows of a queue this process runs, those that wait included."""
+        with self._lock:
+            return self._running[queue_name]
+
+    def submit(self, claimed: Claimed, history: History) -> None:
+        """Run a claimed workflow on a slot taken for it. A body that already runs here adopts the new claim."""
+        if self._is_stopping:
+            executors.release(claimed.executor_id, workflow_id=claimed.id, epoch=claimed.epoch)
+            self.slots.release()
+            return
+        if context.adopt(claimed):
+            logger.warning("Workflow %s was recovered while it still runs here; it goes on", claimed.id)
+            self.slots.release()
+            return
+        with self._lock:
+            self._running[claimed.queue_name] += 1
+        definition = workflow_registry.find(claimed.name)
+        if definition is not None and definition.is_async:
+            self._loop.run(self._arun(_Job(claimed, history)))
+        else:
+            self._jobs.put(_Job(claimed, history))
+            self._ensure_thread()
+
+    def _ensure_thread(self) -> None:
+        with self._lock:
+            if self._idle >= self._jobs.qsize():
+                return
+            self._count += 1
+            thread = threading.Thread(target=self._work, name=f"dbos-worker-{self._count}", daemon=True)
+            self._threads.add(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        try:
+            while (job := self._next_job()) is not None:
+                self._run(job)
+        finally:
+            connections.close_all()
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+    def _next_job(self) -> _Job | None:
+        try:
+            return self._jobs.get_nowait()
+        except queue.Empty:
+            connections.close_all()  # a thread that has nothing to do holds no connection
+        with self._lock:
+            if self._is_stopping:
+                return None
+            self._idle += 1
+        try:
+            return self._jobs.get(timeout=_IDLE)
+        except queue.Empty:
+            return None
+        finally:
+            with self._lock:
+                self._idle -= 1
+
+    def _run(self, job: _Job) -> None:
+        try:
+            close_unusable_connections()
+            drive(self._execution(job, _ThreadParking(self.slots)))
+        except BaseException:
+            logger.exception("Workflow %s was interrupted", job.claimed.id)
+        finally:
+            self._done(job)
+
+    async def _arun(self, job: _Job) -> None:
+        try:
+            async with ThreadSensitiveContext() as own_thread:
+                try:
+                    await adrive(self._execution(job, _LoopParking(self.slots)))
+                finally:
+                    if own_thread in SyncToAsync.context_to_thread_executor:  # the body used the ORM on it
+                        await sync_to_async(connections.close_all)()
+        except asyncio.CancelledError:
+            logger.info("Workflow %s was interrupted", job.claimed.id)
+        except BaseException:
+            logger.exception("Workflow %s was interrupted", job.claimed.id)
+        finally:
+            self._done(job)
+
+    def _execution(self, job: _Job, parking: context.Parking) -> Any:
+        return execute(job.claimed, journal=self._journal, parking=parking, history=job.history)
+
+    def _done(self, job: _Job) -> None:
+        with self._lock:
+            self._running[job.claimed.queue_name] -= 1
+            if not self._running[job.claimed.queue_name]:
+                del self._running[job.claimed.queue_name]
+        self.slots.release()
+
+    def stop(self) -> None:
+        """Tell every execution to end at its next durable operation."""
+        self.slots.close()
+        with self._lock:
+            self._is_stopping = True
+            threads = len(self._threads)
+        for _ in range(threads):
+            self._jobs.put(None)
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Make every execution look up; those that wait do so at once."""
+        for execution in context.running_of(self.executor_id):
+            execution.lease.stop()
+            hub.wake(interruption_of(execution.workflow_id))
+
+    def join(self, timeout: float) -> bool:
+        """Wait for at most ``timeout`` seconds until nothing runs any more; whether that is so."""
+        deadline = monotonic() + timeout
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(deadline - monotonic(), 0))
+        ended = self._loop.stop(max(deadline - monotonic(), 0))
+        return ended and not any(thread.is_alive() for thread in threads)
+
+
+class _Loop:
+    """One event loop in a thread of its own, started with the first async workflow."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def run(self, coroutine: Any) -> None:
+        """Run a coroutine as a task of the loop."""
+        self._ensure().call_soon_threadsafe(self._create_task, coroutine)
+
+    def _create_task(self, coroutine: Any) -> None:
+        database_threads.set(self._threads)
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _ensure(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._threads = ThreadPoolExecutor(_DATABASE_THREADS, thread_name_prefix="dbos-database")
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="dbos-loop", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def stop(self, timeout: float) -> bool:
+        """Wait for the tasks for at most ``timeout`` seconds, cancel what is left, end the loop."""
+        if self._loop is None or self._thread is None or self._threads is None:
+            return True
+        closing = asyncio.run_coroutine_threadsafe(self._finish(timeout), self._loop)
+        in_time: bool = closing.result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        _close_connections(self._threads)
+        self._threads.shutdown()
+        return in_time
+
+    async def _finish(self, timeout: float) -> bool:
+        pending = set(self._tasks)
+        if pending:
+            _, pending = await asyncio.wait(pending, timeout=timeout)
+        for task in pending:
+            task.cancel()
+        if pending:
+            await asyncio.wait(pending, timeout=5)
+        return not pending
+
+
+def _close_connections(threads: ThreadPoolExecutor) -> None:
+    """Close the connections of each thread of an executor, on that thread."""
+    count = len(threads._threads)
+    together = threading.Barrier(count) if count else None
+
+    def close() -> None:
+        connections.close_all()
+        if together is not None:
+            together.wait()  # so that no thread takes this task twice
+
+    for done in [threads.submit(close) for _ in range(count)]:
+        done.result()

@@ -1,0 +1,62 @@
+"""How many workflows run at a time. One that waits gives its slot to others and takes one again when it goes on."""
+
+import threading
+from collections.abc import Callable
+
+
+class Slots:
+    """``limit`` slots. Who resumes comes before whoever starts: what has begun is finished first."""
+
+    def __init__(self, limit: int, on_release: Callable[[], None]) -> None:
+        self.limit = limit
+        self._on_release = on_release
+        self._changed = threading.Condition()
+        self._used = 0
+        self._resuming = 0
+        self._is_open = True
+
+    @property
+    def free(self) -> int:
+        """How many starts there is room for."""
+        with self._changed:
+            return self._free()
+
+    def _free(self) -> int:
+        return max(self.limit - self._used - self._resuming, 0) if self._is_open else 0
+
+    def take(self, wanted: int) -> int:
+        """Take up to ``wanted`` slots for starts; how many there were."""
+        with self._changed:
+            taken = min(wanted, self._free())
+            self._used += taken
+            return taken
+
+    def release(self) -> None:
+        """Give one slot back, and say so."""
+        self.untake(1)
+        self._on_release()
+
+    def untake(self, count: int) -> None:
+        """Give back what was taken and not used."""
+        with self._changed:
+            self._used -= count
+            self._changed.notify_all()
+
+    def resume(self) -> None:
+        """Take a slot again after a wait, as soon as one is free; at once when the runtime stops."""
+        with self._changed:
+            self._resuming += 1
+            self._changed.wait_for(lambda: self._used < self.limit or not self._is_open)
+            self._resuming -= 1
+            self._used += 1
+
+    def resume_at_once(self) -> None:
+        """Take a slot again without waiting for one: on an event loop one too many costs little, blocking it all."""
+        with self._changed:
+            self._used += 1
+
+    def close(self) -> None:
+        """No more starts."""
+        with self._changed:
+            self._is_open = False
+            self._changed.notify_all()

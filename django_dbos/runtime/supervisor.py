@@ -1,0 +1,67 @@
+"""The supervisor: several worker processes under one parent that starts, signals and replaces them."""
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from .. import clock
+
+logger = logging.getLogger("django_dbos")
+
+#: A worker that dies sooner than this after its start is replaced only after a pause, in seconds.
+_TOO_SOON = 5.0
+
+
+class Supervisor:
+    """Forks ``count`` workers before any thread or connection exists, and waits for them."""
+
+    def __init__(self, count: int, work: Callable[[], int]) -> None:
+        self._count = count
+        self._work = work
+        self._workers: dict[int, float] = {}
+        self._is_stopping = False
+
+    def run(self) -> int:
+        """Run until a signal ends it; the exit code: 0 if every worker stopped in good order."""
+        signal.signal(signal.SIGTERM, self._forward)
+        signal.signal(signal.SIGINT, self._forward)
+        for _ in range(self._count):
+            self._start()
+        failures = 0
+        while self._workers:
+            pid, status = os.wait()
+            started = self._workers.pop(pid, None)
+            if started is None:
+                continue
+            code = os.waitstatus_to_exitcode(status)
+            if self._is_stopping:
+                failures += code != 0
+            else:
+                self._replace(pid, code, started)
+        return 1 if failures else 0
+
+    def _start(self) -> None:
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            code = 1
+            try:
+                code = self._work()
+            finally:
+                os._exit(code)
+        self._workers[pid] = clock.monotonic()
+
+    def _replace(self, pid: int, code: int, started: float) -> None:
+        logger.error("Worker process %d ended with %d; another one takes its place", pid, code)
+        if clock.monotonic() - started < _TOO_SOON:
+            time.sleep(1)
+        if not self._is_stopping:
+            self._start()
+
+    def _forward(self, number: int, frame: object) -> None:
+        self._is_stopping = True
+        for pid in list(self._workers):
+            os.kill(pid, number)

@@ -1,0 +1,13 @@
+"""The system database: every durable change is one short transaction in here.
+
+    vendor      what PostgreSQL and SQLite say differently, and what to do when a database is away
+    journal     how checkpoints and outcomes are written, under (executor, epoch)
+    workflows   submit, attach, find an outcome
+    steps       load what is recorded
+    queues      declare, claim
+    schedules   declare, fire
+    executors   register, beat, recover, release, prune
+    control     cancel, resume, fork
+
+The hot statements (submit, claim, journal) are written out in SQL; everything else is ORM.
+"""

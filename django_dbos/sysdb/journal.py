@@ -1,0 +1,234 @@
+"""The one way in which checkpoints and outcomes are written.
+
+Every write carries (executor, epoch) and changes something only while the workflow is PENDING under exactly
+these. Zero rows therefore mean one of three things, and :func:`explain` finds out which: the workflow was
+cancelled, it belongs to somebody else now, or this number was recorded before (by a predecessor whose write
+slipped in between our claim and ours - the primary key decides, and its row counts).
+"""
+
+import threading
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+from .. import clock
+from ..exceptions import ExecutorStopping, OwnershipLost, WorkflowCancelled
+from ..hub import hub, outcome_of
+from ..models import Step, Workflow
+from ..states import WorkflowStatus
+from . import vendor
+from .vendor import Dialect, dialect, patiently
+
+
+class Lease:
+    """The right to write for one execution: it holds as long as the row says the same (executor, epoch)."""
+
+    def __init__(self, workflow_id: str, executor_id: str, epoch: int) -> None:
+        self.workflow_id = workflow_id
+        self.key = (executor_id, epoch)
+        self._stopping = threading.Event()
+
+    def renew(self, executor_id: str, epoch: int) -> None:
+        """Take over a newer claim of the same workflow, made while its body still runs here."""
+        self.key = (executor_id, epoch)
+
+    def stop(self) -> None:
+        """From the next durable operation on, the execution is over: its executor is shutting down."""
+        self._stopping.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether stop() has been called."""
+        return self._stopping.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait while the database is away; raises ExecutorStopping if the executor gives up meanwhile."""
+        if self._stopping.wait(seconds):
+            raise ExecutorStopping(self.workflow_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What one finished operation left behind. Times are this process's monotonic seconds."""
+
+    number: int
+    name: str
+    output: str | None = None
+    error: str | None = None
+    serializer: str = "json"
+    child_id: str = ""
+    attempts: int = 1
+    started: float
+    completed: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A checkpoint as it was read back."""
+
+    number: int
+    name: str
+    output: str | None
+    error: str | None
+    serializer: str
+    child_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a workflow ended: SUCCESS with an output, ERROR or dead letter with an error."""
+
+    status: WorkflowStatus
+    output: str | None = None
+    error: str | None = None
+
+
+class Journal(Protocol):
+    """How an execution writes. A write-behind form may return from record() before the checkpoint is durable;
+    what was refused then surfaces at the next barrier()."""
+
+    def record(self, lease: Lease, checkpoint: Checkpoint) -> Recorded | None:
+        """Write a checkpoint; what a predecessor recorded at this number, if that came first.
+
+        Raises WorkflowCancelled or OwnershipLost if the workflow is no longer ours.
+        """
+
+    def barrier(self, lease: Lease) -> None:
+        """Return when every checkpoint that this execution recorded is durable."""
+
+    def finish(self, lease: Lease, ending: Ending) -> None:
+        """Write the outcome. Raises WorkflowCancelled or OwnershipLost if the workflow is no longer ours."""
+
+
+@cache
+def _record_sql(dialect: Dialect) -> str:
+    # Not executed for values: every value is a parameter, only the vendor's words are put in.
+    return f"""
+        INSERT INTO dbos_step (workflow_id, number, name, output, error, serializer, child_id, attempts,
+                               executor_id, started_at, completed_at)
+        SELECT id, %s, %s, %s, %s, %s, %s, %s, executor_id, {dialect.ago}, {dialect.ago}
+        FROM dbos_workflow
+        WHERE id = %s AND status = 'PENDING' AND executor_id = %s AND epoch = %s
+        ON CONFLICT (workflow_id, number) DO NOTHING
+    """  # noqa: S608
+
+
+@cache
+def _finish_sql(dialect: Dialect) -> str:
+    return f"""
+        UPDATE dbos_workflow
+        SET status = %s, output = %s, error = %s, deduplication_id = '',
+            updated_at = {dialect.now}, completed_at = {dialect.now}
+        WHERE id = %s AND status = 'PENDING' AND executor_id = %s AND epoch = %s
+    """  # noqa: S608
+
+
+def insert_checkpoint(workflow_id: str, key: tuple[str, int], checkpoint: Checkpoint) -> bool:
+    """Write one checkpoint on this thread's connection, inside whatever transaction is open there.
+
+    False: refused, nothing was written.
+    """
+    now = clock.monotonic()
+    parameters = (
+        checkpoint.number,
+        checkpoint.name,
+        checkpoint.output,
+        checkpoint.error,
+        checkpoint.serializer,
+        checkpoint.child_id,
+        checkpoint.attempts,
+        now - checkpoint.started,
+        now - checkpoint.completed,
+        workflow_id,
+        *key,
+    )
+    return vendor.execute(_record_sql(dialect()), parameters) == 1
+
+
+def insert_checkpoint_elsewhere(using: str, workflow_id: str, checkpoint: Checkpoint) -> bool:
+    """Write a checkpoint beside the rows of a transaction on another database. False: it is there already.
+
+    There is no workflow there to check against; that a number commits only once is up to the primary key.
+    """
+    sql = f"""
+        INSERT INTO dbos_step (workflow_id, number, name, output, serializer, attempts, completed_at)
+        VALUES (%s, %s, %s, %s, %s, %s, {dialect(using).now}) ON CONFLICT (workflow_id, number) DO NOTHING
+    """  # noqa: S608
+    row = (checkpoint.number, checkpoint.name, checkpoint.output, checkpoint.serializer, checkpoint.attempts)
+    return vendor.execute(sql, (workflow_id, *row), using=using) == 1
+
+
+def recorded(workflow_id: str, number: int) -> Recorded | None:
+    """What is recorded at ``number``, if anything is."""
+    step = Step.objects.filter(workflow_id=workflow_id, number=number).first()
+    return None if step is None else from_row(step)
+
+
+def from_row(step: Step) -> Recorded:
+    """The checkpoint in a row."""
+    return Recorded(
+        number=step.number,
+        name=step.name,
+        output=step.output,
+        error=step.error,
+        serializer=step.serializer,
+        child_id=step.child_id,
+    )
+
+
+def _row(workflow_id: str) -> Any:
+    return Workflow.objects.filter(pk=workflow_id).values("status", "executor_id", "epoch", "output", "error").first()
+
+
+def explain(lease: Lease, key: tuple[str, int], number: int | None = None) -> Recorded | None:
+    """Why a write under ``key`` changed nothing: raises, or returns the checkpoint that was there first.
+
+    None: the lease was renewed meanwhile, or the row is ours after all; the write may be tried again.
+    """
+    row = _row(lease.workflow_id)
+    if row is not None and row["status"] == WorkflowStatus.CANCELLED:
+        raise WorkflowCancelled(lease.workflow_id)
+    if row is None or row["status"] != WorkflowStatus.PENDING or (row["executor_id"], row["epoch"]) != lease.key:
+        raise OwnershipLost(lease.workflow_id)
+    return None if number is None else recorded(lease.workflow_id, number)
+
+
+class InlineJournal:
+    """One guarded autocommit statement per write, on the caller's own connection."""
+
+    def record(self, lease: Lease, checkpoint: Checkpoint) -> Recorded | None:
+        """See Journal.record()."""
+        return patiently(lambda: self._record(lease, checkpoint), pause=lease.pause)
+
+    def barrier(self, lease: Lease) -> None:
+        """Nothing to wait for: what was recorded is durable already."""
+
+    def finish(self, lease: Lease, ending: Ending) -> None:
+        """See Journal.finish()."""
+        patiently(lambda: self._finish(lease, ending), pause=lease.pause)
+        hub.wake(outcome_of(lease.workflow_id))
+
+    def _record(self, lease: Lease, checkpoint: Checkpoint) -> Recorded | None:
+        while True:
+            key = lease.key
+            if insert_checkpoint(lease.workflow_id, key, checkpoint):
+                return None
+            earlier = explain(lease, key, checkpoint.number)
+            if earlier is not None:
+                return earlier
+
+    def _finish(self, lease: Lease, ending: Ending) -> None:
+        while True:
+            key = lease.key
+            values = (ending.status.value, ending.output, ending.error, lease.workflow_id, *key)
+            if vendor.execute(_finish_sql(dialect()), values) == 1:
+                return
+            row = _row(lease.workflow_id)
+            # The statement may have committed just before its connection broke: then this is our own outcome.
+            if row is not None and (row["status"], row["executor_id"], row["epoch"]) == (ending.status, *key):
+                return
+            explain(lease, key)
+
+
+#: The form for web processes, SQLite and tests.
+inline = InlineJournal()

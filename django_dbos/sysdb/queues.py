@@ -1,0 +1,140 @@
+"""Queues as rows, and the claim: the one background door into PENDING."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ..models import Queue, Workflow
+from . import vendor
+from .vendor import Dialect, dialect
+from .workflows import Claimed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimant:
+    """Who claims: an executor, the functions it knows and the version it serves."""
+
+    executor_id: str
+    names: Sequence[str]
+    application_version: str
+
+
+def declare(queues: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write down the limits that the code declares; what an operator overrode stays."""
+    rows = [Queue(name=name, declared=dict(limits)) for name, limits in queues.items()]
+    if rows:
+        Queue.objects.bulk_create(
+            rows, update_conflicts=True, unique_fields=["name"], update_fields=["declared", "updated_at"]
+        )
+
+
+def limits() -> dict[str, dict[str, Any]]:
+    """The limits in force for every queue that was ever declared; a paused one has ``paused: True``."""
+    return {
+        queue.name: {**queue.limits, "paused": queue.is_paused}
+        for queue in Queue.objects.only("name", "declared", "overrides", "is_paused")
+    }
+
+
+# Which rows may be claimed at all. A name that nobody here knows, or a version nobody here serves, stays
+# ENQUEUED for a worker that does.
+_CLAIMABLE = "w.status = 'ENQUEUED' AND w.name IN ({names}) AND w.application_version IN ('', %s)"
+_ORDER = "w.priority, w.created_at, w.id"
+
+
+@cache
+def _waiting_sql(dialect: Dialect, queues: int, names: int) -> str:
+    """The rows to claim: per queue by priority and age up to its quota, the queues taking turns."""
+    claimable = _CLAIMABLE.format(names=", ".join(["%s"] * names))
+    columns = "w.id, w.priority, w.created_at"
+    if dialect.lateral:
+        listed = ", ".join(["(%s, %s)"] * queues)
+        source = f"""
+            (VALUES {listed}) AS q (name, quota) CROSS JOIN LATERAL (
+                SELECT {columns} FROM dbos_workflow w
+                WHERE w.queue_name = q.name AND {claimable}
+                ORDER BY {_ORDER} LIMIT q.quota {dialect.skip_locked}
+            ) w"""  # noqa: S608
+        turn = "ROW_NUMBER() OVER (PARTITION BY q.name ORDER BY w.priority, w.created_at, w.id)"
+        return f"SELECT w.id, {turn} AS turn, w.priority, w.created_at FROM {source}"  # noqa: S608
+    one = f"""
+        SELECT {columns}, ROW_NUMBER() OVER (ORDER BY {_ORDER}) AS turn FROM (
+            SELECT * FROM dbos_workflow w WHERE w.queue_name = %s AND {claimable} ORDER BY {_ORDER} LIMIT %s
+        ) w"""  # noqa: S608
+    return " UNION ALL ".join([f"SELECT * FROM ({one})"] * queues)  # noqa: S608
+
+
+@cache
+def _claim_sql(dialect: Dialect, queues: int, names: int) -> str:
+    chosen = f"""
+        SELECT id FROM ({_waiting_sql(dialect, queues, names)}) chosen
+        ORDER BY turn, priority, created_at, id LIMIT %s"""  # noqa: S608
+    return f"""
+        UPDATE dbos_workflow
+        SET status = 'PENDING', executor_id = %s, epoch = epoch + 1, attempts = attempts + 1,
+            started_at = {dialect.now}, updated_at = {dialect.now}
+        WHERE id {dialect.among.format(chosen)} AND status = 'ENQUEUED'
+        RETURNING id, name, inputs, serializer, executor_id, epoch, attempts, queue_name, parent_id, forked_from_id,
+                  priority, created_at
+    """  # noqa: S608
+
+
+def claim(claimant: Claimant, quotas: Mapping[str, int], free: int) -> list[Claimed]:
+    """Take at most ``free`` waiting workflows, in one statement, at most ``quotas[name]`` of each queue.
+
+    Rows that another worker is claiming at this moment are passed over. The most urgent come first.
+    """
+    quotas = {name: min(quota, free) for name, quota in quotas.items() if quota > 0}
+    if free < 1 or not quotas or not claimant.names:
+        return []
+    words = dialect()
+    sql = _claim_sql(words, len(quotas), len(claimant.names))
+    rows = vendor.fetch(sql, [claimant.executor_id, *_waiting_parameters(words, claimant, quotas), free])
+    rows.sort(key=lambda row: (row[10], row[11], row[0]))
+    return [_claimed(row) for row in rows]
+
+
+def _waiting_parameters(words: Dialect, claimant: Claimant, quotas: Mapping[str, int]) -> Iterable[Any]:
+    claimable = (*claimant.names, claimant.application_version)
+    if words.lateral:
+        return (*(value for pair in quotas.items() for value in pair), *claimable)
+    return (value for name, quota in quotas.items() for value in (name, *claimable, quota))
+
+
+def _claimed(row: tuple[Any, ...]) -> Claimed:
+    workflow_id, name, inputs, serializer, executor_id, epoch, attempts, queue_name, parent_id, forked_from = row[:10]
+    return Claimed(
+        id=workflow_id,
+        name=name,
+        inputs=inputs,
+        serializer=serializer,
+        executor_id=executor_id,
+        epoch=epoch,
+        attempts=attempts,
+        queue_name=queue_name,
+        parent_id=parent_id,
+        may_have_steps=epoch > 1 or forked_from is not None,
+    )
+
+
+def with_waiting_work(queues: Sequence[str]) -> list[str]:
+    """Those of ``queues`` on which something waits, in one statement however many they are."""
+    if not queues:
+        return []
+    waiting = Workflow.objects.enqueued().filter(queue_name__in=queues)
+    return list(waiting.order_by().values_list("queue_name", flat=True).distinct())
+
+
+def claim_limited(claimant: Claimant, queue: str, *, global_concurrency: int, quota: int) -> list[Claimed]:
+    """Claim from a queue whose limit is shared by the fleet, under that queue's own row lock.
+
+    Empty as well if another worker holds the lock: it is claiming from this queue right now.
+    """
+    with vendor.transaction():
+        held = Queue.objects.select_for_update(skip_locked=vendor.connection().features.has_select_for_update)
+        if not held.filter(name=queue, is_paused=False).exists():
+            return []
+        running = Workflow.objects.pending().in_queue(queue).count()
+        room = min(quota, global_concurrency - running)
+        return claim(claimant, {queue: room}, room)

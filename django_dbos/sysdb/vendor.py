@@ -1,0 +1,230 @@
+"""Where PostgreSQL and SQLite differ, and what is done when a database is away.
+
+Nothing else in the package asks which database it talks to.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import Atomic, atomic
+
+from .. import clock
+from ..conf import conf
+
+logger = logging.getLogger("django_dbos")
+T = TypeVar("T")
+
+#: The database channel on which PostgreSQL carries the wake-ups of all processes; a payload is a hub channel.
+CHANNEL: Final = "dbos"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """Fragments of SQL that a vendor spells in its own way."""
+
+    name: str
+    #: The time of the statement.
+    now: str
+    #: The time so many seconds (one parameter) before the statement; a negative number is in the future.
+    ago: str
+    #: How many seconds before the statement a column's time was.
+    age: str
+    #: "is one of these rows", so that they are found first and then looked up by their key.
+    among: str
+    #: What makes rows that another worker holds be passed over.
+    skip_locked: str
+    #: Whether one statement can claim from several queues at a time, each with its own quota.
+    lateral: bool
+    #: Whether NOTIFY exists.
+    notifies: bool
+
+
+POSTGRESQL: Final = Dialect(
+    name="postgresql",
+    now="STATEMENT_TIMESTAMP()",
+    ago="STATEMENT_TIMESTAMP() - %s * INTERVAL '1 second'",
+    age="EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP() - {})",
+    among="= ANY(ARRAY({}))",
+    skip_locked="FOR UPDATE SKIP LOCKED",
+    lateral=True,
+    notifies=True,
+)
+# SQLite has one writer at a time: a statement that writes has all rows to itself, there is nothing to skip.
+SQLITE: Final = Dialect(
+    name="sqlite",
+    now="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')",
+    ago="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', PRINTF('%%+.6f seconds', -%s))",
+    age="(JULIANDAY('NOW') - JULIANDAY({})) * 86400.0",
+    among="IN ({})",
+    skip_locked="",
+    lateral=False,
+    notifies=False,
+)
+_DIALECTS: Final = {dialect.name: dialect for dialect in (POSTGRESQL, SQLITE)}
+
+
+def alias() -> str:
+    """The alias of the system database."""
+    database: str = conf.DATABASE
+    return database
+
+
+def connection() -> BaseDatabaseWrapper:
+    """This thread's connection to the system database."""
+    return connections[alias()]
+
+
+def dialect(using: str | None = None) -> Dialect:
+    """How the system database (or another one) spells things."""
+    return _DIALECTS.get(connections[using or alias()].vendor, POSTGRESQL)
+
+
+def execute(sql: str, parameters: Sequence[Any], *, using: str | None = None) -> int:
+    """Run one statement on the system database (or another one); the number of rows it changed."""
+    with connections[using or alias()].cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return int(cursor.rowcount)
+
+
+def fetch(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Run one statement on the system database; the rows it returns."""
+    with connection().cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return list(cursor.fetchall())
+
+
+def current_time() -> datetime:
+    """The database's time, in UTC."""
+    moment = fetch(f"SELECT {dialect().now}", ())[0][0]
+    return datetime.fromisoformat(moment).replace(tzinfo=UTC) if isinstance(moment, str) else moment.astimezone(UTC)
+
+
+def transaction() -> Atomic:
+    """One short transaction on the system database."""
+    return atomic(using=alias())
+
+
+def in_transaction(using: str | None = None) -> bool:
+    """Whether the caller has a transaction open that could still be rolled back (a TestCase's own does not count)."""
+    blocks = connections[using or alias()].atomic_blocks
+    return bool(blocks) and not getattr(blocks[-1], "_from_testcase", False)
+
+
+def in_test_transaction() -> bool:
+    """Whether this thread is inside the transaction of a TestCase: what it writes nobody else ever sees."""
+    return connection().in_atomic_block and not in_transaction()
+
+
+def notify(channel: str) -> None:
+    """Tell every process, when the current transaction commits, to look at what ``channel`` stands for."""
+    if dialect().notifies:
+        execute("SELECT pg_notify(%s, %s)", (CHANNEL, channel))
+
+
+def begin(using: str, *, isolation_level: str | None, read_only: bool) -> None:
+    """Give the transaction that has just been opened its isolation level and access mode.
+
+    SQLite is always serializable, and a TestCase's transaction has begun long ago: there nothing is said.
+    """
+    database = connections[using]
+    if database.vendor != "postgresql" or len(database.atomic_blocks) > 1 or not (isolation_level or read_only):
+        return
+    modes = [f"ISOLATION LEVEL {isolation_level}"] if isolation_level else []
+    modes += ["READ ONLY"] if read_only else []
+    with database.cursor() as cursor:
+        cursor.execute(f"SET TRANSACTION {', '.join(modes)}")
+
+
+# SQLSTATE classes and codes that pass by themselves: connection lost, shutdown and restart, out of resources
+# (connections, disk), a standby that is still read-only.
+_OUTAGE: Final = ("08", "53", "57P", "25006")
+_OUTAGE_SQLITE: Final = ("database is locked", "disk is full", "readonly database", "disk I/O error", "unable to open")
+_CONFLICT: Final = ("40001", "40P01")
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    state: str | None = getattr(error.__cause__, "sqlstate", None)
+    return state
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether a transaction failed only because another one ran beside it: it may simply be run again."""
+    if not isinstance(error, DatabaseError):
+        return False
+    return _sqlstate(error) in _CONFLICT or "database is locked" in str(error)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the database is away, or full, or read-only, rather than asked for something wrong."""
+    if not isinstance(error, OperationalError | InterfaceError | DatabaseError):
+        return False
+    state = _sqlstate(error)
+    if state is not None:
+        return state.startswith(_OUTAGE)
+    if any(words in str(error) for words in _OUTAGE_SQLITE):
+        return True
+    # A lost connection has no SQLSTATE: nothing came back that could carry one.
+    return isinstance(error, OperationalError | InterfaceError) and connection().vendor == "postgresql"
+
+
+class _Outage:
+    """One log line when a database goes away and one when it is back, however many threads notice."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: float | None = None
+
+    def begins(self, error: BaseException) -> None:
+        with self._lock:
+            if self._since is None:
+                self._since = clock.monotonic()
+                logger.warning("The database cannot be used, waiting for it: %s", str(error).strip())
+
+    def ends(self) -> None:
+        if self._since is None:
+            return
+        with self._lock:
+            if self._since is not None:
+                logger.warning("The database can be used again after %.1f s", clock.monotonic() - self._since)
+                self._since = None
+
+
+_outage = _Outage()
+outage_seen = _outage.begins
+outage_over = _outage.ends
+
+
+def discard_connection(using: str | None = None) -> None:
+    """Close this thread's connection, so that the next statement opens a new one; not inside a transaction."""
+    database = connections[using or alias()]
+    if not database.in_atomic_block:
+        with suppress(DatabaseError, InterfaceError):
+            database.close()
+
+
+def patiently(work: Callable[[], T], *, pause: Callable[[float], None]) -> T:
+    """Do ``work``, and again until the database can do it; ``pause(seconds)`` waits, or raises to give up.
+
+    ``work`` must be safe to repeat: when a connection breaks nobody knows whether its last statement committed.
+    """
+    for delay in clock.backoff(0.01, 2, 5.0):
+        try:
+            result = work()
+        except (DatabaseError, InterfaceError) as error:
+            if in_transaction() or not (is_outage(error) or is_conflict(error)):
+                raise
+            if not is_conflict(error):
+                _outage.begins(error)
+            discard_connection()
+            pause(delay)
+        else:
+            _outage.ends()
+            return result
+    raise AssertionError("a back-off never ends")

@@ -1,0 +1,165 @@
+"""Workflows as rows: submit one, attach to one, find how one ended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ..exceptions import ConflictingWorkflow, NonExistentWorkflow
+from ..hub import WORK, hub
+from ..models import Workflow
+from ..states import FINISHED, WorkflowStatus
+from . import vendor
+from .journal import Checkpoint, Lease, Recorded, explain, insert_checkpoint
+from .vendor import Dialect, dialect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A workflow to be. With an executor it is PENDING and that executor's at once; without, it is enqueued."""
+
+    id: str
+    name: str
+    inputs: str
+    serializer: str
+    executor_id: str = ""
+    queue_name: str = ""
+    priority: int = 0
+    parent_id: str | None = None
+    schedule_name: str = ""
+    application_version: str = ""
+    application_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A workflow that this process owns and is about to run."""
+
+    id: str
+    name: str
+    inputs: str
+    serializer: str
+    executor_id: str
+    epoch: int
+    attempts: int
+    queue_name: str = ""
+    parent_id: str | None = None
+    #: Only a row that ran before, or was forked, can have recorded steps.
+    may_have_steps: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a finished workflow ended."""
+
+    status: WorkflowStatus
+    output: str | None
+    error: str | None
+    serializer: str
+
+
+@cache
+def _submit_sql(dialect: Dialect, *, claimed: bool, wakes: bool) -> str:
+    started = f"{dialect.now}, 1, 1" if claimed else "NULL, 0, 0"
+    returning = "id, pg_notify('dbos', 'work')" if wakes else "id"
+    return f"""
+        INSERT INTO dbos_workflow (id, name, status, inputs, serializer, executor_id, queue_name, priority, parent_id,
+                                   schedule_name, application_version, application_name, started_at, epoch, attempts)
+        VALUES (%s, %s, '{"PENDING" if claimed else "ENQUEUED"}', %s, %s, %s, %s, %s, %s, %s, %s, %s, {started})
+        ON CONFLICT DO NOTHING
+        RETURNING {returning}
+    """  # noqa: S608
+
+
+def submit(submission: Submission) -> bool:
+    """Insert a workflow in one statement, in the caller's transaction if there is one.
+
+    False: the id is taken; see :func:`attach`.
+    """
+    words = dialect()
+    claimed = bool(submission.executor_id)
+    sql = _submit_sql(words, claimed=claimed, wakes=words.notifies and not claimed)
+    parameters = (
+        submission.id,
+        submission.name,
+        submission.inputs,
+        submission.serializer,
+        submission.executor_id,
+        submission.queue_name,
+        submission.priority,
+        submission.parent_id,
+        submission.schedule_name,
+        submission.application_version,
+        submission.application_name,
+    )
+    is_new = bool(vendor.fetch(sql, parameters))
+    if is_new and not claimed:
+        vendor.connection().on_commit(lambda: hub.wake(WORK))
+    return is_new
+
+
+def attach(workflow_id: str, name: str) -> None:
+    """Make sure that an existing workflow is a run of ``name``; inputs are not compared, the first caller won."""
+    existing = Workflow.objects.filter(pk=workflow_id).values_list("name", flat=True).first()
+    if existing is not None and existing != name:
+        raise ConflictingWorkflow(
+            f"The workflow id {workflow_id!r} belongs to {existing!r}, so it cannot start {name!r}: choose another id."
+        )
+
+
+def submit_child(lease: Lease, checkpoint: Checkpoint, submission: Submission) -> Recorded | None:
+    """Insert a child and its parent's step in one commit; what was recorded at that number, if that came first."""
+    while True:
+        key = lease.key
+        with vendor.transaction():
+            if insert_checkpoint(lease.workflow_id, key, checkpoint):
+                if not submit(submission):
+                    attach(submission.id, submission.name)
+                return None
+        earlier = explain(lease, key, checkpoint.number)
+        if earlier is not None:
+            return earlier
+
+
+def claimed_by_submission(submission: Submission) -> Claimed:
+    """The claim that lies in submitting with an executor."""
+    return Claimed(
+        id=submission.id,
+        name=submission.name,
+        inputs=submission.inputs,
+        serializer=submission.serializer,
+        executor_id=submission.executor_id,
+        epoch=1,
+        attempts=1,
+        parent_id=submission.parent_id,
+    )
+
+
+def find_outcome(workflow_id: str) -> Outcome | None:
+    """How a workflow ended; None while it has not. An unknown id raises NonExistentWorkflow."""
+    row = Workflow.objects.filter(pk=workflow_id).values("status", "output", "error", "serializer").first()
+    if row is None:
+        raise NonExistentWorkflow(f"There is no workflow with the id {workflow_id!r}.")
+    return _outcome(row) if row["status"] in FINISHED else None
+
+
+def finished_among(workflow_ids: Sequence[str]) -> list[str]:
+    """Those of these workflows that have finished."""
+    return list(Workflow.objects.finished().filter(pk__in=workflow_ids).order_by().values_list("pk", flat=True))
+
+
+def _outcome(row: Any) -> Outcome:
+    return Outcome(
+        status=WorkflowStatus(row["status"]),
+        output=row["output"],
+        error=row["error"],
+        serializer=row["serializer"],
+    )
+
+
+def load(workflow_id: str) -> Workflow:
+    """The row of a workflow. An unknown id raises NonExistentWorkflow."""
+    row: Workflow | None = Workflow.objects.filter(pk=workflow_id).first()
+    if row is None:
+        raise NonExistentWorkflow(f"There is no workflow with the id {workflow_id!r}.")
+    return row
