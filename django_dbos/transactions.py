@@ -80,7 +80,7 @@ class _Attempt:
             except _RecordedBefore as before:
                 return self._settle(read_back(before.recorded))
             except (DatabaseError, InterfaceError) as error:
-                if not (vendor.is_conflict(error) or vendor.is_outage(error)):
+                if not self._will_pass(error):
                     return self._record_apart(Result(error=error))
                 vendor.discard_connection(self.options.database)
                 self.execution.lease.pause(delay)
@@ -89,6 +89,11 @@ class _Attempt:
             except Exception as error:
                 return self._record_apart(Result(error=error))
         raise AssertionError("a back-off never ends")
+
+    def _will_pass(self, error: Exception) -> bool:
+        if self.options.read_only and vendor.is_refused_write(error):
+            return False  # what the caller asked for, not a standby that will be promoted
+        return vendor.is_conflict(error) or vendor.is_outage(error)
 
     def _commit(self) -> Result:
         with atomic(using=self.options.database, durable=True):

@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 from django.conf import settings
 
+from django_dbos.runtime.heart import stop_heart
 from tests.support import WorkerProcess
 
 hypothesis.settings.register_profile("suite", deadline=None, print_blob=True)
@@ -36,6 +37,13 @@ def no_leaked_threads() -> Iterator[None]:
     leaked = sorted(thread.name for thread in ours if thread.is_alive())
     if leaked:
         pytest.fail(f"threads survived the test: {', '.join(leaked)}. Whoever starts a thread stops and joins it.")
+
+
+@pytest.fixture(autouse=True)
+def stopped_heart(_django_db_helper: None) -> Iterator[None]:
+    """A direct call starts a heart for this process; it stops before the tables are emptied."""
+    yield
+    stop_heart()
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
 T = TypeVar("T")
 
@@ -242,3 +243,14 @@ class WorkerProcess:
         if not condition():
             how = f"after {timeout:g} s" if time.monotonic() >= deadline else "and never will be: it has ended"
             raise AssertionError(f"{message} {how}\n{self.report()}")
+
+
+@contextmanager
+def statements(using: str = "default") -> Iterator[list[str]]:
+    """Every statement that this thread sends to a database inside the block, BEGIN and COMMIT included."""
+    connection = connections[using]
+    connection.ensure_connection()
+    sent: list[str] = []
+    with CaptureQueriesContext(connection) as captured:
+        yield sent
+    sent += [query["sql"] for query in captured.captured_queries]

@@ -106,7 +106,7 @@ class Runtime:
 
     def reserve(self) -> str | None:
         """See LocalRunner.reserve()."""
-        return self.executor_id if self._pool.slots.take(1) else None
+        return self.executor_id if self._pool.slots.take_one() else None
 
     def unreserve(self) -> None:
         """See LocalRunner.unreserve()."""

@@ -1,15 +1,15 @@
 """The dispatcher: claims what waits, up to the free slots, for all queues in one thread."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .. import clock
 from ..conf import conf
 from ..hub import WORK, hub, outcome_of
 from ..queues import declared_queues
 from ..registry import workflow_registry
-from ..sysdb import executors, queues, workflows
+from ..sysdb import executors, queues, vendor, workflows
 from ..sysdb.queues import Claimant
-from ..sysdb.steps import load_history
+from ..sysdb.steps import History, load_history
 from ..sysdb.workflows import Claimed
 from .pool import Pool
 from .service import Service
@@ -36,21 +36,19 @@ class Dispatcher(Service):
     def tick(self) -> float:
         """See Service.tick()."""
         self._watch_outcomes()
-        taken = self._pool.slots.take(self._pool.slots.limit)
-        if not taken:
-            return float(conf.POLL_INTERVAL)
         claimed: list[Claimed] = []
+        taken = self._pool.slots.begin_claim()
         try:
-            claimed = self._claim(taken)
+            if taken:
+                self._claim(taken, claimed)
         except BaseException:
             # The claim may have been committed although its rows never reached us.
             executors.suspects.add(self._executor_id)
             raise
         finally:
-            self._pool.slots.untake(taken - len(claimed))
-        self._hand_over(claimed)
-        is_more_likely = len(claimed) == taken
-        return 0 if is_more_likely else clock.jittered(conf.POLL_INTERVAL)
+            self._pool.slots.end_claim(taken - len(claimed))
+            self._hand_over(claimed)
+        return clock.jittered(conf.POLL_INTERVAL)
 
     def queue_names(self) -> list[str]:
         """The queues that this process serves."""
@@ -58,7 +56,8 @@ class Dispatcher(Service):
             return [_STARTED, *self._only_queues]
         return [_STARTED, *sorted({*declared_queues(), *self._limits})]
 
-    def _claim(self, free: int) -> list[Claimed]:
+    def _claim(self, free: int, claimed: list[Claimed]) -> None:
+        """Claim up to ``free`` workflows into ``claimed``, which holds what is ours also if a later statement fails."""
         self._refresh_limits()
         claimant = Claimant(
             executor_id=self._executor_id,
@@ -67,12 +66,11 @@ class Dispatcher(Service):
         )
         quotas = {name: self._quota(name, free) for name in self.queue_names()}
         shared = {name: self._limits[name]["global_concurrency"] for name in quotas if self._is_shared(name)}
-        claimed = queues.claim(claimant, {name: n for name, n in quotas.items() if name not in shared}, free)
+        claimed += queues.claim(claimant, {name: n for name, n in quotas.items() if name not in shared}, free)
         for name in queues.with_waiting_work([name for name in shared if quotas[name] > 0]):
             room = min(free - len(claimed), quotas[name])
             if room > 0:
                 claimed += queues.claim_limited(claimant, name, global_concurrency=shared[name], quota=room)
-        return claimed
 
     def _refresh_limits(self) -> None:
         if clock.monotonic() >= self._limits_until:
@@ -91,9 +89,19 @@ class Dispatcher(Service):
         return "global_concurrency" in self._limits.get(name, {})
 
     def _hand_over(self, claimed: list[Claimed]) -> None:
-        histories = load_history([row.id for row in claimed if row.may_have_steps])
+        try:
+            histories = self._load_histories(claimed)
+        except BaseException:
+            executors.suspects.add(self._executor_id)
+            self._pool.slots.untake(len(claimed))
+            raise
         for row in claimed:
-            self._pool.submit(row, histories[row.id])
+            self._pool.submit(row, histories.get(row.id, {}))
+
+    def _load_histories(self, claimed: list[Claimed]) -> Mapping[str, History]:
+        """What is recorded for those that ran before, in one query; none if there are none."""
+        again = [row.id for row in claimed if row.may_have_steps]
+        return vendor.patiently(lambda: load_history(again), pause=self.pause) if again else {}
 
     def _watch_outcomes(self) -> None:
         """Wake those in this process who wait for a workflow that has finished elsewhere, in one look for all."""

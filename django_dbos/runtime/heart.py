@@ -39,6 +39,20 @@ class Heart(Recovery):
         return float(conf.HEARTBEAT_INTERVAL)
 
 
+_beating: list[Heart] = []
+
+
 def start_heart(registration: Registration) -> None:
     """Start beating for this process's own executor, whose row has just been written."""
-    Heart(registration).start()
+    heart = Heart(registration)
+    _beating[:] = [heart]
+    heart.start()
+
+
+def stop_heart() -> None:
+    """Stop beating now; the next direct call starts again. For processes that end their own use, such as tests."""
+    while _beating:
+        heart = _beating.pop()
+        heart.stop()
+        heart.join()
+    executors.own.rest(0)

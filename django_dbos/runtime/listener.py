@@ -1,5 +1,7 @@
 """The listener: carries the wake-ups of other processes into this one, where the database has LISTEN."""
 
+import select
+import socket
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +23,11 @@ class Listener(Service):
         super().__init__()
         self._connection: psycopg.Connection[Any] | None = None
 
+    def start(self) -> None:
+        """See Service.start()."""
+        self._end, self._ending = socket.socketpair()
+        super().start()
+
     @staticmethod
     def is_possible() -> bool:
         """Whether there is something to listen to."""
@@ -31,10 +38,18 @@ class Listener(Service):
         if self._connection is None:
             self._connection = self._connect()
             hub.wake_everyone()  # what was said while nobody listened
-        # The generator ends after a second without a word, so that stop() is noticed.
-        for notification in self._connection.notifies(timeout=1.0, stop_after=1):
-            hub.wake(notification.payload)
+        # Asleep until the server says something or stop() does; no polling in between.
+        server = self._connection.fileno()
+        ready, _, _ = select.select([server, self._ending.fileno()], [], [])
+        if server in ready:
+            for notification in self._connection.notifies(timeout=0):
+                hub.wake(notification.payload)
         return 0
+
+    def stop(self) -> None:
+        """See Service.stop()."""
+        super().stop()
+        self._end.send(b"!")
 
     def recover_from(self, error: Exception) -> None:
         """See Service.recover_from()."""
@@ -48,6 +63,8 @@ class Listener(Service):
         """See Service.join()."""
         super().join(timeout)
         self._disconnect()
+        self._end.close()
+        self._ending.close()
 
     def _connect(self) -> "psycopg.Connection[Any]":
         connection = psycopg.connect(**_parameters(), autocommit=True)

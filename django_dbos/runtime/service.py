@@ -44,6 +44,11 @@ class Service:
         if self._thread is not None:
             self._thread.join(timeout)
 
+    def pause(self, seconds: float) -> None:
+        """Wait while the database is away; raises InterruptedError if the service is to stop meanwhile."""
+        if self._stopping.wait(seconds):
+            raise InterruptedError(f"the {self.name} stops")
+
     @property
     def is_stopping(self) -> bool:
         """Whether stop() has been called."""
@@ -75,6 +80,6 @@ class Service:
         """Be ready to tick again after ``error``."""
         if isinstance(error, DatabaseError | InterfaceError) and vendor.is_outage(error):
             vendor.outage_seen(error)
-        elif not vendor.is_conflict(error):
+        elif not vendor.is_conflict(error) and not self.is_stopping:
             logger.exception("The %s failed, and tries again", self.name, exc_info=error)
         vendor.discard_connection()

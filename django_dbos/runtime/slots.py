@@ -3,6 +3,9 @@
 import threading
 from collections.abc import Callable
 
+#: How long a start waits for a claim that is under way, in seconds; after that it goes to the queue.
+_CLAIM = 0.05
+
 
 class Slots:
     """``limit`` slots. Who resumes comes before whoever starts: what has begun is finished first."""
@@ -14,6 +17,7 @@ class Slots:
         self._used = 0
         self._resuming = 0
         self._is_open = True
+        self._is_claiming = False
 
     @property
     def free(self) -> int:
@@ -24,12 +28,29 @@ class Slots:
     def _free(self) -> int:
         return max(self.limit - self._used - self._resuming, 0) if self._is_open else 0
 
-    def take(self, wanted: int) -> int:
-        """Take up to ``wanted`` slots for starts; how many there were."""
+    def take_one(self) -> bool:
+        """Take a slot for one start; whether there was one."""
         with self._changed:
-            taken = min(wanted, self._free())
+            # A claim holds all free slots for the length of one statement; most of them come back.
+            self._changed.wait_for(lambda: not self._is_claiming, _CLAIM)
+            if self._free() < 1:
+                return False
+            self._used += 1
+            return True
+
+    def begin_claim(self) -> int:
+        """Take every free slot for a claim; how many there were."""
+        with self._changed:
+            taken = self._free()
             self._used += taken
+            self._is_claiming = True
             return taken
+
+    def end_claim(self, unused: int) -> None:
+        """Give back what the claim did not need."""
+        with self._changed:
+            self._is_claiming = False
+        self.untake(unused)
 
     def release(self) -> None:
         """Give one slot back, and say so."""

@@ -119,11 +119,15 @@ def _claimed(row: tuple[Any, ...]) -> Claimed:
 
 
 def with_waiting_work(queues: Sequence[str]) -> list[str]:
-    """Those of ``queues`` on which something waits, in one statement however many they are."""
+    """Those of ``queues`` on which something waits: one probe of an index each, all in one statement."""
     if not queues:
         return []
-    waiting = Workflow.objects.enqueued().filter(queue_name__in=queues)
-    return list(waiting.order_by().values_list("queue_name", flat=True).distinct())
+    listed = ", ".join(["(%s)"] * len(queues))
+    sql = f"""
+        SELECT q.column1 FROM (VALUES {listed}) AS q
+        WHERE EXISTS (SELECT 1 FROM dbos_workflow WHERE status = 'ENQUEUED' AND queue_name = q.column1)
+    """  # noqa: S608
+    return [name for (name,) in vendor.fetch(sql, list(queues))]
 
 
 def claim_limited(claimant: Claimant, queue: str, *, global_concurrency: int, quota: int) -> list[Claimed]:

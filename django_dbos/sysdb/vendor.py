@@ -174,6 +174,11 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, OperationalError | InterfaceError) and connection().vendor == "postgresql"
 
 
+def is_refused_write(error: BaseException) -> bool:
+    """Whether a write was refused because the transaction is read-only."""
+    return _sqlstate(error) == "25006"
+
+
 class _Outage:
     """One log line when a database goes away and one when it is back, however many threads notice."""
 

@@ -1,5 +1,6 @@
 """``manage.py dbos_worker``: runs workflows, fires schedules, recovers what others left. A thin wrapper of Runtime."""
 
+import logging
 import os
 import signal
 import sys
@@ -89,7 +90,10 @@ class Command(BaseCommand):
         asked.wait()
         self.stdout.write("dbos_worker stopping")
         self.stdout.flush()
-        runtime.stop()
+        if not runtime.stop():
+            # A step's own thread still runs, and Python would wait for it before it ends.
+            logging.shutdown()
+            os._exit(STOPPED)
         return STOPPED
 
 

@@ -1,0 +1,1 @@
+"""The agents of a worker, each in this process."""

@@ -1,0 +1,1 @@
+"""The system database, verb by verb."""
