@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 
+from .exceptions import BlockingCall
 from .hub import Signal
 
 T = TypeVar("T")
@@ -103,6 +104,9 @@ class Wait:
 
 def drive(operation: Operation[T]) -> T:
     """Carry out an operation on this thread."""
+    if on_event_loop():
+        operation.close()
+        raise BlockingCall()
     try:
         effect = next(operation)
         while True:

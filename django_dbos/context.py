@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any, Protocol
 
 from . import serialization
-from .bridge import Database, Operation
+from .bridge import Database, Operation, Wait
 from .clock import monotonic
 from .exceptions import DirectCallInTransaction, ExecutorStopping, InvalidWorkflowID, NotInWorkflow, UnexpectedStep
+from .hub import Signal
 from .sysdb import vendor
-from .sysdb.journal import Checkpoint, Journal, Lease, Recorded
+from .sysdb.journal import Checkpoint, Journal, Lease, Recorded, foreseen
 from .sysdb.steps import History
 from .sysdb.workflows import Claimed
 from .validation import short_text, whole_number
@@ -59,6 +60,8 @@ class Execution:
         self.journal = journal
         self.parking = parking
         self._history = history
+        #: What ends the workflow even if its body catches it.
+        self.fatal: UnexpectedStep | None = None
         self._lock = threading.Lock()
         self._last_number = 0
 
@@ -70,13 +73,16 @@ class Execution:
 
     def recall(self, number: int, name: str) -> Recorded | None:
         """What is recorded at ``number``, if anything; another name there is an UnexpectedStep."""
+        if self.fatal is not None:
+            raise self.fatal
         recorded = self._history.get(number)
         if recorded is not None and recorded.name != name:
-            raise UnexpectedStep(
+            self.fatal = UnexpectedStep(
                 f"Step {number} of workflow {self.workflow_name!r} ({self.workflow_id}) was recorded as "
                 f"{recorded.name!r}, but the code calls {name!r} there: the function has changed since, or does not "
                 f"take the same steps each time. Fork the workflow from step {number} to run the new code from there."
             )
+            raise self.fatal
         return recorded
 
     def look_up(self) -> None:
@@ -88,6 +94,12 @@ class Execution:
                 "A step, child or result was asked for inside atomic(): its checkpoint would vanish with a rollback. "
                 "Use @transaction for writes that must commit with a step, or leave the block first."
             )
+
+    def wait(self, signal: Signal, seconds: float) -> Operation[None]:
+        """Wait for at most so many seconds, holding nothing; raises what the execution has to stop for."""
+        if (yield Wait(signal, seconds, self.parking.released())):
+            self.look_up()
+            yield Database(partial(self.journal.check, self.lease))
 
     def record(self, result: Result, *, number: int, name: str, started: float, **details: Any) -> Result:
         """Write how operation ``number`` ended; what counts from now on (a predecessor's record may have won)."""
@@ -192,6 +204,10 @@ def adopt(claimed: Claimed) -> bool:
     """Let a body that already runs here go on under a newer claim of its workflow. False: it does not run here."""
     with _running_lock:
         execution = _running.get(claimed.id)
+        claim = (claimed.id, claimed.epoch)
+        if claim in foreseen:  # the body has found it out for itself, and may even have ended since
+            foreseen.discard(claim)
+            return True
         if execution is None:
             return False
         execution.lease.renew(claimed.executor_id, claimed.epoch)

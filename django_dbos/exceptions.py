@@ -29,6 +29,14 @@ class DirectCallInTransaction(DBOSError):
     code = "direct_call_in_transaction"
 
 
+class BlockingCall(DBOSError, RuntimeError):
+    """A sync step, workflow or handle was called on a running event loop, which it would block:
+    await its async twin (its name begins with "a"), or call it through sync_to_async().
+    """
+
+    code = "blocking_call"
+
+
 class DuplicateRegistration(DBOSError):
     """Two different functions are registered under one name."""
 

@@ -94,7 +94,7 @@ def _is_torn_down() -> bool:
 
 def _finish(execution: Execution, result: Result) -> Operation[Result]:
     """Write down how the body ended; what counts as its result."""
-    result, ending = _ending(execution, result)
+    result, ending = _ending(execution, result if execution.fatal is None else Result(error=execution.fatal))
     try:
         yield Database(partial(execution.journal.finish, execution.lease, ending))
     except DatabaseError as refusal:  # the database is there, and does not take this outcome: say so instead

@@ -7,7 +7,7 @@ from . import context, serialization
 from .bridge import Database, Operation, Wait, adrive, drive
 from .clock import monotonic
 from .conf import conf
-from .context import Execution, NoParking, Result, replayed
+from .context import Execution, Result, replayed
 from .exceptions import AwaitedWorkflowCancelled, MaxRecoveryAttemptsExceeded, ResultTimeout
 from .hub import Signal, hub, interruption_of, local_runner, outcome_of
 from .models import Workflow
@@ -101,9 +101,8 @@ def await_result(workflow_id: str, timeout: float | None, execution: Execution |
         while (outcome := (yield Database(partial(_look, workflow_id, execution)))) is None:
             if deadline is not None and monotonic() >= deadline:
                 return Result(error=_timed_out(workflow_id, timeout))
-            yield _wait(signal, pause, deadline, execution)
-            if execution is not None:
-                execution.look_up()
+            seconds = pause if deadline is None else min(pause, max(deadline - monotonic(), 0))
+            yield from _wait(signal, seconds, execution)
             pause = _next_pause(pause)
     result: Result = yield Database(partial(unwrapped, workflow_id, outcome))
     return result
@@ -121,10 +120,11 @@ def _next_pause(pause: float) -> float:
     return min(pause * 2, longest)
 
 
-def _wait(signal: Signal, pause: float, deadline: float | None, execution: Execution | None) -> Wait:
-    seconds = pause if deadline is None else min(pause, max(deadline - monotonic(), 0))
-    parking = NoParking() if execution is None else execution.parking
-    return Wait(signal, seconds, parking.released())
+def _wait(signal: Signal, seconds: float, execution: Execution | None) -> Operation[None]:
+    if execution is None:
+        yield Wait(signal, seconds)
+    else:
+        yield from execution.wait(signal, seconds)
 
 
 def _timed_out(workflow_id: str, timeout: float | None) -> ResultTimeout:

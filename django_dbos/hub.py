@@ -88,10 +88,11 @@ class Hub:
         for signal in signals:
             signal.set()
 
-    def awaited_outcomes(self) -> list[str]:
-        """The ids of the workflows for whose outcome somebody in this process waits."""
+    def awaited(self) -> set[str]:
+        """The ids of the workflows for whose end, or interruption, somebody in this process waits."""
         with self._lock:
-            return [channel.removeprefix(_OUTCOME) for channel in self._waiting if channel.startswith(_OUTCOME)]
+            channels = [channel.partition(":") for channel in self._waiting]
+        return {workflow_id for _, colon, workflow_id in channels if colon}
 
     def _forget(self, channel: str, signal: Signal) -> None:
         waiting = self._waiting[channel]

@@ -49,8 +49,8 @@ class Registry(Generic[_D]):
             known = self._definitions.get(definition.name)
             if known is not None and _origin(known.function) != _origin(definition.function):
                 raise DuplicateRegistration(
-                    f"The {self._noun} name {definition.name!r} belongs to {'.'.join(_origin(known.function))} "
-                    f" already; give {'.'.join(_origin(definition.function))} another one: @{self._noun}(name=...)."
+                    f"The {self._noun} name {definition.name!r} belongs to {'.'.join(_origin(known.function))}; "
+                    f"give {'.'.join(_origin(definition.function))} another one: @{self._noun}(name=...)."
                 )
             self._definitions[definition.name] = definition
 

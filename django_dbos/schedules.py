@@ -1,5 +1,7 @@
 """Schedules: workflows that start by the clock, once per tick whatever number of workers there is."""
 
+import re
+from calendar import day_name, month_name
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -66,13 +68,21 @@ def declared_schedules() -> list[Declaration]:
 
 def check_cron(cron: object) -> None:
     """Raises InvalidOption unless this is a cron expression of five or six fields."""
-    text = cron if isinstance(cron, str) else ""
+    text = _abbreviated(cron) if isinstance(cron, str) else ""
     fields = text.split()
     if len(fields) not in (5, 6) or not croniter.is_valid(text, second_at_beginning=len(fields) == 6):
         raise InvalidOption(
             f"{cron!r} is not a cron expression: minute hour day-of-month month day-of-week, "
             "optionally with the second in front."
         )
+
+
+# croniter knows months and days by three letters only.
+_NAMES = re.compile(rf"\b({'|'.join([*month_name[1:], *day_name])})\b", re.IGNORECASE)
+
+
+def _abbreviated(cron: str) -> str:
+    return _NAMES.sub(lambda name: name[0][:3], cron)
 
 
 def check_timezone(name: str) -> None:
@@ -94,7 +104,7 @@ class Cron:
         """The ticks after ``moment``, in UTC, in order and without end."""
         has_seconds = len(self.expression.split()) == 6
         local = moment.astimezone(ZoneInfo(self.timezone))
-        ticks: Any = croniter(self.expression, local, ret_type=datetime, second_at_beginning=has_seconds)
+        ticks: Any = croniter(_abbreviated(self.expression), local, ret_type=datetime, second_at_beginning=has_seconds)
         while True:
             yield ticks.get_next(datetime).astimezone(UTC)
 

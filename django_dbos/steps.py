@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 from asgiref.sync import markcoroutinefunction
 
 from . import context
-from .bridge import Body, Database, Operation, Wait, adrive, drive, is_async
+from .bridge import Body, Database, Operation, adrive, drive, is_async
 from .clock import monotonic
 from .context import Execution, Result, StepStatus, in_step, replayed
 from .exceptions import InvalidOption, MaxStepRetriesExceeded
@@ -88,9 +88,7 @@ def _pause(execution: Execution, seconds: float) -> Operation[None]:
     until = monotonic() + seconds
     with hub.listen(interruption_of(execution.workflow_id)) as signal:
         while (remaining := until - monotonic()) > 0:
-            execution.look_up()
-            yield Wait(signal, remaining, execution.parking.released())
-    execution.look_up()
+            yield from execution.wait(signal, remaining)
 
 
 def step_operation(execution: Execution, number: int, name: str, call: Call, policy: RetryPolicy) -> Operation[Any]:
@@ -158,6 +156,8 @@ def step(
 
     def decorate(body: Callable[P, R]) -> Callable[P, R]:
         definition = StepDefinition(name=name or body.__qualname__, function=body, is_async=is_async(body))
+        if should_retry is not None and is_async(should_retry) and not definition.is_async:
+            raise InvalidOption(f"should_retry of the sync step {definition.name} is async: make it a plain function.")
         return durable(definition, operation)
 
     return decorate if function is None else decorate(function)

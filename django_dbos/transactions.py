@@ -126,7 +126,7 @@ class _Attempt:
             written = journal.insert_checkpoint(lease.workflow_id, key, self._row())
         if written:
             return
-        earlier = self._find_elsewhere() if self.is_elsewhere else journal.explain(lease, key, self.number)
+        earlier = self._find_elsewhere() if self.is_elsewhere else journal.explain(lease, self.number)
         if earlier is None:  # the lease was renewed between the two statements: once more, under the new one
             self._checkpoint()
             return

@@ -1,11 +1,13 @@
 """Steps: rules 1 to 5 of the design."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.db import connections
 
 from django_dbos import (
     Runtime,
@@ -18,6 +20,7 @@ from django_dbos import (
     step_status,
     workflow,
 )
+from django_dbos.context import running_ids
 from django_dbos.exceptions import InvalidOption, MaxStepRetriesExceeded, SerializationError
 from django_dbos.models import Step, Workflow
 from django_dbos.states import WorkflowStatus
@@ -292,6 +295,16 @@ def test_should_retry_may_say_no_and_then_the_error_itself_is_raised(is_async: b
     assert len(runs) == 2
 
 
+def test_an_async_should_retry_on_a_sync_step_is_refused_at_the_decorator() -> None:
+    async def judge(error: BaseException) -> bool:
+        return True
+
+    def body() -> None: ...
+
+    with pytest.raises(InvalidOption, match="should_retry"):
+        step(retries_allowed=True, should_retry=judge)(body)
+
+
 def test_intervals_grow_by_the_rate_up_to_the_cap() -> None:
     policy = RetryPolicy(max_attempts=9, interval_seconds=1, backoff_rate=3, max_interval_seconds=20)
     assert [policy.delay(failed) for failed in (1, 2, 3, 4, 5)] == [1, 3, 9, 20, 20]
@@ -386,10 +399,36 @@ def test_an_execution_that_lost_its_workflow_writes_nothing_more_and_its_caller_
             runs.append("not reached")
         return "second"
 
-    with Runtime(), SetWorkflowID("w"):
+    def rescue() -> None:
+        eventually(lambda: runs and not running_ids())
+        with Runtime():
+            retrieve_workflow("w").get_result(timeout=10)
+        connections.close_all()
+
+    rescuer = threading.Thread(target=rescue)
+    rescuer.start()
+    with SetWorkflowID("w"):
         assert stolen() == "second"
+    rescuer.join(10)
     assert "not reached" not in runs
     assert Step.objects.count() == 0
+
+
+@database
+def test_a_body_that_still_runs_when_its_workflow_is_claimed_again_goes_on_and_no_second_one_starts() -> None:
+    @workflow
+    def recovered_too_early() -> str:
+        runs.append("body")
+        execution = Workflow.objects.get(pk="w")
+        release(execution.executor_id, workflow_id="w", epoch=execution.epoch)
+        eventually(lambda: Workflow.objects.get(pk="w").epoch == 2)
+        noted("accepted")
+        return "done"
+
+    with Runtime(), SetWorkflowID("w"):
+        assert recovered_too_early() == "done"
+    assert runs == ["body", "accepted"]
+    assert Step.objects.get().name == "noted"
 
 
 def test_step_id_and_status_are_none_outside_steps() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 from django.test import TestCase
 
@@ -23,6 +23,7 @@ from django_dbos import (
     workflow_id,
 )
 from django_dbos.exceptions import (
+    BlockingCall,
     ConflictingWorkflow,
     DeserializationError,
     DirectCallInTransaction,
@@ -531,3 +532,50 @@ def test_the_version_that_is_set_is_written_down_and_others_leave_it(settings: A
     settings.DBOS = {**settings.DBOS, "APPLICATION_VERSION": "1"}
     with Runtime():
         assert handle.get_result(timeout=10) == 1
+
+
+@database
+def test_an_unexpected_step_ends_the_workflow_even_if_its_body_swallows_the_error() -> None:
+    @workflow
+    def swallowing() -> str:
+        for number in range(3):
+            try:
+                add(number, number)
+            except Exception:
+                calls.append("swallowed")
+        return "as if nothing had happened"
+
+    with SetWorkflowID("changed"):
+        swallowing()
+    calls.clear()
+    Step.objects.filter(number=1).update(name="subtract")
+    Workflow.objects.update(status=WorkflowStatus.ENQUEUED, epoch=1, output=None)
+    with Runtime(), pytest.raises(UnexpectedStep, match="Step 1"):
+        retrieve_workflow("changed").get_result(timeout=10)
+    assert calls == ["swallowed"] * 3
+
+
+@database
+def test_a_blocking_call_on_an_event_loop_is_refused_and_names_the_way_out() -> None:
+    @workflow
+    async def blocking() -> int:
+        return add(1, 1)
+
+    async def client() -> None:
+        start_workflow(total, 3)
+
+    for call in (blocking, client):
+        with pytest.raises(BlockingCall, match=r"sync_to_async"):
+            async_to_sync(call)()
+    assert not calls
+
+
+@database
+def test_a_sync_step_may_be_awaited_through_sync_to_async() -> None:
+    @workflow
+    async def considerate() -> int:
+        return await sync_to_async(add)(1, 1)
+
+    assert async_to_sync(considerate)() == 2
+    with Runtime():
+        assert start_workflow(considerate).get_result(timeout=10) == 2

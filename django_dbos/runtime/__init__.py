@@ -10,7 +10,8 @@ what it needs.
 """
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import hub
@@ -20,6 +21,7 @@ from ..queues import declared_queues
 from ..states import ExecutorState
 from ..sysdb import executors, journal, queues
 from ..sysdb.executors import Registration
+from ..sysdb.vendor import patiently
 from ..sysdb.workflows import Claimed
 from ..validation import whole_number
 from .dispatcher import Dispatcher
@@ -33,6 +35,8 @@ logger = logging.getLogger("django_dbos")
 
 #: Seconds that running steps are given to end when a runtime stops.
 SHUTDOWN_TIMEOUT = 30.0
+# Seconds that the last writes of a runtime may wait for the database at least.
+_PATIENCE = 1.0
 
 
 class Runtime:
@@ -68,10 +72,14 @@ class Runtime:
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
-    def start(self) -> None:
-        """Register this executor and start its agents."""
-        executors.register(self._registration)
-        queues.declare({name: queue.limits for name, queue in declared_queues().items()})
+    def start(self, pause: Callable[[float], None] = time.sleep) -> None:
+        """Register this executor and start its agents.
+
+        While the database is away it waits for it: ``pause(seconds)``, which may raise to give up.
+        """
+        limits = {name: queue.limits for name, queue in declared_queues().items()}
+        patiently(lambda: executors.register(self._registration), pause=pause)
+        patiently(lambda: queues.declare(limits), pause=pause)
         for service in self._services():
             service.start()
         hub.open_door(self)
@@ -89,15 +97,23 @@ class Runtime:
         for service in (*self._others, self._recovery):
             service.stop()
             service.join()
-        self._leave(ended)
+        try:
+            self._leave(ended, max(deadline, monotonic() + _PATIENCE))
+        except TimeoutError:
+            logger.warning("The database is still away: what was not finished here is left to recovery")
         return ended
 
-    def _leave(self, ended: bool) -> None:
+    def _leave(self, ended: bool, deadline: float) -> None:
+        def pause(seconds: float) -> None:
+            if monotonic() + seconds > deadline:
+                raise TimeoutError
+            time.sleep(seconds)
+
         # What still runs has lost its workflow with this: its next write is refused.
-        released = executors.release(self.executor_id)
+        released = patiently(lambda: executors.release(self.executor_id), pause=pause)
         if not ended:
             logger.warning("%d workflows were handed back while a step of theirs still runs", released)
-        executors.beat(self.executor_id, ExecutorState.STOPPED)
+        patiently(lambda: executors.beat(self.executor_id, ExecutorState.STOPPED), pause=pause)
 
     def _services(self) -> list[Service]:
         return [self._recovery, self._dispatcher, *self._others]

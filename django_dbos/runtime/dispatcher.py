@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from .. import clock
 from ..conf import conf
-from ..hub import WORK, hub, outcome_of
+from ..hub import WORK, hub, interruption_of, outcome_of
 from ..queues import declared_queues
 from ..registry import workflow_registry
 from ..sysdb import executors, queues, vendor, workflows
@@ -108,6 +108,7 @@ class Dispatcher(Service):
         if clock.monotonic() < self._watch_at:
             return
         self._watch_at = clock.monotonic() + conf.POLL_INTERVAL
-        awaited = hub.awaited_outcomes()
+        awaited = hub.awaited()
         for workflow_id in workflows.finished_among(awaited) if awaited else ():
             hub.wake(outcome_of(workflow_id))
+            hub.wake(interruption_of(workflow_id))  # a cancelled one may itself be waiting here

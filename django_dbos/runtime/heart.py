@@ -8,7 +8,6 @@ from django.db import connections
 
 from .. import context
 from ..conf import conf
-from ..states import ExecutorState
 from ..sysdb import executors
 from ..sysdb.executors import Registration
 from .recovery import Recovery
@@ -31,7 +30,6 @@ class Heart(Recovery):
 
     def _tick(self) -> float:
         if not context.running_of(self._registration.id) and executors.own.rest(LINGER):
-            executors.beat(self._registration.id, ExecutorState.STOPPED)
             self.stop()
             return 0
         self._beat()

@@ -11,7 +11,7 @@ from django.db import connections
 from ..conf import conf
 from ..hub import hub
 from ..sysdb import vendor
-from .service import Service
+from .service import Service, logger
 
 
 class Listener(Service):
@@ -22,6 +22,7 @@ class Listener(Service):
     def __init__(self) -> None:
         super().__init__()
         self._connection: psycopg.Connection[Any] | None = None
+        self._is_deaf = False
 
     def start(self) -> None:
         """See Service.start()."""
@@ -38,6 +39,9 @@ class Listener(Service):
         if self._connection is None:
             self._connection = self._connect()
             hub.wake_everyone()  # what was said while nobody listened
+            if self._is_deaf:
+                logger.warning("Listening again")
+            self._is_deaf = False
         # Asleep until the server says something or stop() does; no polling in between.
         server = self._connection.fileno()
         ready, _, _ = select.select([server, self._ending.fileno()], [], [])
@@ -54,10 +58,9 @@ class Listener(Service):
     def recover_from(self, error: Exception) -> None:
         """See Service.recover_from()."""
         self._disconnect()
-        if isinstance(error, psycopg.OperationalError):
-            vendor.outage_seen(error)
-        else:
-            super().recover_from(error)
+        if not self._is_deaf and not self.is_stopping:
+            logger.warning("Cannot listen, so that everything is found a poll later: %s", str(error).strip())
+        self._is_deaf = True
 
     def join(self, timeout: float | None = None) -> None:
         """See Service.join()."""

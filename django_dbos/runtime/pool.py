@@ -33,6 +33,8 @@ logger = logging.getLogger("django_dbos")
 _IDLE = 5.0
 #: Threads, and so connections, on which the event loop's workflows talk to the database.
 _DATABASE_THREADS = 4
+#: Seconds that tasks which were cancelled get to end.
+_CANCELLED = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +261,7 @@ class _Loop:
         for task in pending:
             task.cancel()
         if pending:
-            await asyncio.wait(pending, timeout=5)
+            await asyncio.wait(pending, timeout=_CANCELLED)
         return not pending
 
 

@@ -5,7 +5,7 @@ import logging
 from .. import clock, context
 from ..conf import conf
 from ..states import ExecutorState
-from ..sysdb import executors
+from ..sysdb import executors, vendor
 from ..sysdb.executors import Registration
 from .service import Service
 
@@ -46,6 +46,7 @@ class Recovery(Service):
     def _beat(self) -> None:
         if not executors.beat(self._registration.id, self.state):
             executors.register(self._registration)
+        vendor.outage_over()
         late = clock.monotonic() - self._beat_at
         if late > conf.HEARTBEAT_TIMEOUT:
             self._distrust()

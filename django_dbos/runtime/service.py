@@ -71,7 +71,6 @@ class Service:
                 self.recover_from(error)
                 seconds = next(delays)
             else:
-                vendor.outage_over()
                 delays = clock.backoff(0.05, 2, 5.0)
             if not self.is_stopping:
                 signal.wait(seconds)

@@ -3,8 +3,10 @@
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 from .. import clock
 
@@ -22,6 +24,7 @@ class Supervisor:
         self._work = work
         self._workers: dict[int, float] = {}
         self._is_stopping = False
+        self._parent, self._lifeline = os.pipe()
 
     def run(self) -> int:
         """Run until a signal ends it; the exit code: 0 if every worker stopped in good order."""
@@ -45,14 +48,26 @@ class Supervisor:
     def _start(self) -> None:
         pid = os.fork()
         if pid == 0:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            code = 1
-            try:
-                code = self._work()
-            finally:
-                os._exit(code)
+            self._be_a_worker()
         self._workers[pid] = clock.monotonic()
+
+    def _be_a_worker(self) -> NoReturn:
+        """Work in a forked child until it ends, or its parent does."""
+        os.setpgid(0, 0)  # Ctrl-C in a terminal is for the parent, which passes it on
+        os.close(self._lifeline)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        threading.Thread(target=self._outlive_nobody, name="lifeline", daemon=True).start()
+        code = 1
+        try:
+            code = self._work()
+        finally:
+            os._exit(code)
+
+    def _outlive_nobody(self) -> None:
+        """Stop in good order when the parent is gone: its end of the pipe closes with it, however it died."""
+        os.read(self._parent, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _replace(self, pid: int, code: int, started: float) -> None:
         logger.error("Worker process %d ended with %d; another one takes its place", pid, code)

@@ -19,6 +19,9 @@ from .vendor import Dialect, dialect
 #: How many workflows one statement hands back.
 BATCH = 1000
 
+#: The executors of this process.
+local: set[str] = set()
+
 #: Executors that may own workflows they know nothing of: a statement failed and nobody knows whether it committed.
 suspects: set[str] = set()
 
@@ -46,6 +49,7 @@ def register(registration: Registration) -> None:
         queues=list(registration.queues),
         state=ExecutorState.RUNNING,
     )
+    local.add(registration.id)
     Executor.objects.bulk_create([row], ignore_conflicts=True)
     beat(registration.id)
 
@@ -185,6 +189,7 @@ class _Own:
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
+        local.clear()
         self._lock = threading.Lock()
         self._used_at = 0.0
         self._is_alive = False
@@ -206,6 +211,8 @@ class _Own:
         with self._lock:
             if monotonic() - self._used_at < unused_for or self._used_by_suspicion():
                 return False
+            if self._is_alive and self._registration is not None:
+                beat(self._registration.id, ExecutorState.STOPPED)
             self._is_alive = False
             return True
 

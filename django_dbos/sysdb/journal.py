@@ -16,8 +16,12 @@ from ..exceptions import ExecutorStopping, OwnershipLost, WorkflowCancelled
 from ..hub import hub, outcome_of
 from ..models import Step, Workflow
 from ..states import WorkflowStatus
-from . import vendor
+from . import executors, vendor
 from .vendor import Dialect, dialect, patiently
+
+
+#: Claims (workflow id, epoch) that a running body found in its row before the pool was told of them.
+foreseen: set[tuple[str, int]] = set()
 
 
 class Lease:
@@ -31,6 +35,16 @@ class Lease:
     def renew(self, executor_id: str, epoch: int) -> None:
         """Take over a newer claim of the same workflow, made while its body still runs here."""
         self.key = (executor_id, epoch)
+
+    def covers(self, executor_id: str, epoch: int) -> bool:
+        """Whether a row that says (executor, epoch) is ours: claimed by us before, or in this process just now.
+
+        In the second case the claim is on its way to the pool, which must not start another body for it.
+        """
+        if (executor_id, epoch) != self.key and executor_id in executors.local:
+            foreseen.add((self.workflow_id, epoch))
+            self.renew(executor_id, epoch)
+        return (executor_id, epoch) == self.key
 
     def stop(self) -> None:
         """From the next durable operation on, the execution is over: its executor is shutting down."""
@@ -92,6 +106,9 @@ class Journal(Protocol):
 
         Raises WorkflowCancelled or OwnershipLost if the workflow is no longer ours.
         """
+
+    def check(self, lease: Lease) -> None:
+        """Raises WorkflowCancelled or OwnershipLost if the workflow is no longer ours."""
 
     def barrier(self, lease: Lease) -> None:
         """Return when every checkpoint that this execution recorded is durable."""
@@ -180,15 +197,15 @@ def _row(workflow_id: str) -> Any:
     return Workflow.objects.filter(pk=workflow_id).values("status", "executor_id", "epoch", "output", "error").first()
 
 
-def explain(lease: Lease, key: tuple[str, int], number: int | None = None) -> Recorded | None:
-    """Why a write under ``key`` changed nothing: raises, or returns the checkpoint that was there first.
+def explain(lease: Lease, number: int | None = None) -> Recorded | None:
+    """Why a write changed nothing: raises, or returns the checkpoint that was there first.
 
     None: the lease was renewed meanwhile, or the row is ours after all; the write may be tried again.
     """
     row = _row(lease.workflow_id)
     if row is not None and row["status"] == WorkflowStatus.CANCELLED:
         raise WorkflowCancelled(lease.workflow_id)
-    if row is None or row["status"] != WorkflowStatus.PENDING or (row["executor_id"], row["epoch"]) != lease.key:
+    if row is None or row["status"] != WorkflowStatus.PENDING or not lease.covers(row["executor_id"], row["epoch"]):
         raise OwnershipLost(lease.workflow_id)
     return None if number is None else recorded(lease.workflow_id, number)
 
@@ -199,6 +216,10 @@ class InlineJournal:
     def record(self, lease: Lease, checkpoint: Checkpoint) -> Recorded | None:
         """See Journal.record()."""
         return patiently(lambda: self._record(lease, checkpoint), pause=lease.pause)
+
+    def check(self, lease: Lease) -> None:
+        """See Journal.check()."""
+        patiently(lambda: explain(lease), pause=lease.pause)
 
     def barrier(self, lease: Lease) -> None:
         """Nothing to wait for: what was recorded is durable already."""
@@ -213,7 +234,7 @@ class InlineJournal:
             key = lease.key
             if insert_checkpoint(lease.workflow_id, key, checkpoint):
                 return None
-            earlier = explain(lease, key, checkpoint.number)
+            earlier = explain(lease, checkpoint.number)
             if earlier is not None:
                 return earlier
 
@@ -227,7 +248,7 @@ class InlineJournal:
             # The statement may have committed just before its connection broke: then this is our own outcome.
             if row is not None and (row["status"], row["executor_id"], row["epoch"]) == (ending.status, *key):
                 return
-            explain(lease, key)
+            explain(lease)
 
 
 #: The form for web processes, SQLite and tests.

@@ -3,8 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from django.db.models import Q
-
 from ..models import Step
 from .journal import Recorded, from_row
 
@@ -15,7 +13,7 @@ History = dict[int, Recorded]
 def load_history(workflow_ids: Iterable[str]) -> defaultdict[str, History]:
     """Everything recorded for these workflows, in one query."""
     histories: defaultdict[str, History] = defaultdict(dict)
-    for step in Step.objects.filter(Q(workflow_id__in=list(workflow_ids))).iterator():
+    for step in Step.objects.filter(workflow_id__in=list(workflow_ids)):
         histories[step.workflow_id][step.number] = from_row(step)
     return histories
 

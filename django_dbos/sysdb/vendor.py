@@ -185,14 +185,20 @@ class _Outage:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._since: float | None = None
+        self._thread = threading.local()
 
     def begins(self, error: BaseException) -> None:
+        # A connection that broke is no outage: only a thread that does not get on with a new one either sees that.
+        if not getattr(self._thread, "has_failed", False):
+            self._thread.has_failed = True
+            return
         with self._lock:
             if self._since is None:
                 self._since = clock.monotonic()
-                logger.warning("The database cannot be used, waiting for it: %s", str(error).strip())
+                logger.warning("The database cannot be used, waiting for it: %s", " ".join(str(error).split()))
 
     def ends(self) -> None:
+        self._thread.has_failed = False
         if self._since is None:
             return
         with self._lock:

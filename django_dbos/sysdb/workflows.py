@@ -1,6 +1,6 @@
 """Workflows as rows: submit one, attach to one, find how one ended."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -116,7 +116,7 @@ def submit_child(lease: Lease, checkpoint: Checkpoint, submission: Submission) -
                 if not submit(submission):
                     attach(submission.id, submission.name)
                 return None
-        earlier = explain(lease, key, checkpoint.number)
+        earlier = explain(lease, checkpoint.number)
         if earlier is not None:
             return earlier
 
@@ -143,9 +143,9 @@ def find_outcome(workflow_id: str) -> Outcome | None:
     return _outcome(row) if row["status"] in FINISHED else None
 
 
-def finished_among(workflow_ids: Sequence[str]) -> list[str]:
+def finished_among(workflow_ids: Collection[str]) -> list[str]:
     """Those of these workflows that have finished."""
-    return list(Workflow.objects.finished().filter(pk__in=workflow_ids).order_by().values_list("pk", flat=True))
+    return list(Workflow.objects.finished().filter(pk__in=list(workflow_ids)).order_by().values_list("pk", flat=True))
 
 
 def _outcome(row: Any) -> Outcome:

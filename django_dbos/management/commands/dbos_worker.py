@@ -6,9 +6,11 @@ import signal
 import sys
 import threading
 from argparse import ArgumentTypeError
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import connections
 from django.utils import autoreload
 
 from ... import checks
@@ -75,19 +77,23 @@ class Command(BaseCommand):
 
     def _work(self, options: dict[str, Any]) -> int:
         """Run a worker until a signal ends it; the exit code."""
-        asked = threading.Event()
+        request = _Request()
         if threading.current_thread() is threading.main_thread():
-            _on_signal(asked)
+            request.listen()
         runtime = Runtime(
             queues=options["queue"],
             concurrency=options["concurrency"],
             scheduler=not options["no_scheduler"],
             shutdown_timeout=options["shutdown_timeout"],
         )
-        runtime.start()
+        try:
+            runtime.start(pause=request.pause)
+        except _Asked:
+            return STOPPED
+        connections.close_all()  # this thread only waits from now on
         self.stdout.write(f"dbos_worker {runtime.executor_id} ready")
         self.stdout.flush()
-        asked.wait()
+        request.wait()
         self.stdout.write("dbos_worker stopping")
         self.stdout.flush()
         if not runtime.stop():
@@ -97,13 +103,38 @@ class Command(BaseCommand):
         return STOPPED
 
 
-def _on_signal(asked: threading.Event) -> None:
-    """The first SIGTERM or SIGINT asks to stop, a second one ends the process now."""
+class _Asked(Exception):
+    """Somebody asked the worker to stop before the database was there."""
 
-    def end(number: int, frame: object) -> None:
-        if asked.is_set():
+
+class _Request:
+    """The request to stop, which is the first SIGTERM or SIGINT; a second one ends the process now."""
+
+    def __init__(self) -> None:
+        # Not an Event: a handler that interrupts its wait() may find the Event's lock held, by its own thread.
+        self._signals: SimpleQueue[int] = SimpleQueue()
+        self._is_made = False
+
+    def listen(self) -> None:
+        """Take the signals from now on."""
+        signal.signal(signal.SIGTERM, self._receive)
+        signal.signal(signal.SIGINT, self._receive)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for at most so many seconds; whether the request was made."""
+        try:
+            self._signals.get(timeout=seconds)
+        except Empty:
+            return False
+        return True
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises _Asked as soon as the request is made."""
+        if self.wait(seconds):
+            raise _Asked
+
+    def _receive(self, number: int, frame: object) -> None:
+        if self._is_made:
             os._exit(128 + number)
-        asked.set()
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+        self._is_made = True
+        self._signals.put(number)
