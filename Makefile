@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
+DEMO_STAMP := $(VENV)/.installed-demo
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -18,10 +19,21 @@ help: ## This list
 .PHONY: venv
 venv: $(STAMP) ## The virtual environment, with everything needed to develop
 
-$(STAMP): pyproject.toml
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, e.g.: make PYTHON=python3.11 venv" if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable ".[binary,dev]"
+	@touch $@
+
+.PHONY: demo
+demo: $(DEMO_STAMP) ## The shop until Ctrl-C; with ONCE=1 without a person: orders, SIGKILL half way, a report
+	@$(BIN)/python -m testproject.demo $(if $(ONCE),--once)
+
+# What the demo needs is quicker to install than what developers need; who has that has both.
+$(DEMO_STAMP): pyproject.toml | $(BIN)/python
+	@test $(STAMP) -nt pyproject.toml || $(BIN)/python -m pip install --disable-pip-version-check --quiet --editable ".[binary]"
 	@touch $@
 
 .PHONY: test

@@ -21,6 +21,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rangefilter",
     "django_dbos",
+    "testproject.shop",
 ]
 
 MIDDLEWARE = [
@@ -31,6 +32,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "testproject.shop.middleware.content_security_policy",
 ]
 
 ROOT_URLCONF = "testproject.urls"
@@ -61,9 +63,18 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 
-EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+EMAIL_BACKEND = "testproject.shop.mail.EmailBackend"
+DEFAULT_FROM_EMAIL = "shop@example.com"
 
-DBOS: dict[str, Any] = {}
+#: Where the shop's workflows ask for payments: this project serves the payment service too.
+SHOP_PAYMENT_URL = os.environ.get("SHOP_PAYMENT_URL") or "http://127.0.0.1:8000/payments/"
+
+# Short times, so that one sees the work of a killed worker go on.
+DBOS: dict[str, Any] = {
+    "HEARTBEAT_INTERVAL": 1.0,
+    "HEARTBEAT_TIMEOUT": 5.0,
+    "POLL_INTERVAL": 0.5,
+}
 
 LOGGING = {
     "version": 1,
