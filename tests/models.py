@@ -24,3 +24,25 @@ class Effect(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} (attempt {self.attempt}, process {self.pid})"
+
+
+class Product(models.Model):
+    """What the documentation's examples sell."""
+
+    name = models.CharField(max_length=100)
+    stock = models.IntegerField(default=0)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Order(models.Model):
+    """What the documentation's examples work on."""
+
+    product = models.ForeignKey(Product, models.CASCADE)
+    quantity = models.IntegerField(default=1)
+    status = models.CharField(max_length=20, default="placed")
+    payment = models.CharField(max_length=100, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.quantity} x {self.product}"

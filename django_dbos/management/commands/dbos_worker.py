@@ -14,12 +14,15 @@ from django.db import connections
 from django.utils import autoreload
 
 from ... import checks
+from ...clock import monotonic
 from ...conf import conf
 from ...runtime import SHUTDOWN_TIMEOUT, Runtime
 from ...runtime.supervisor import Supervisor
 
 #: Exit codes.
 STOPPED, FAILED, NOT_MIGRATED = 0, 1, 3
+# A service manager signals every process of a service, and the supervisor passes its signal on: so many seconds apart.
+_ECHO = 1.0
 
 
 def _positive(text: str) -> int:
@@ -69,15 +72,15 @@ class Command(BaseCommand):
             self.stderr.write(missing)
             sys.exit(NOT_MIGRATED)
         if options["processes"] > 1:
-            sys.exit(Supervisor(options["processes"], lambda: self._work(options)).run())
+            sys.exit(Supervisor(options["processes"], lambda: self._work(options, echo=_ECHO)).run())
         if options["autoreload"]:
             autoreload.run_with_reloader(lambda: self._work(options))
         else:
             sys.exit(self._work(options))
 
-    def _work(self, options: dict[str, Any]) -> int:
+    def _work(self, options: dict[str, Any], echo: float = 0) -> int:
         """Run a worker until a signal ends it; the exit code."""
-        request = _Request()
+        request = _Request(echo)
         if threading.current_thread() is threading.main_thread():
             request.listen()
         runtime = Runtime(
@@ -108,12 +111,16 @@ class _Asked(Exception):
 
 
 class _Request:
-    """The request to stop, which is the first SIGTERM or SIGINT; a second one ends the process now."""
+    """The request to stop, which is the first SIGTERM or SIGINT; a second one ends the process now.
 
-    def __init__(self) -> None:
+    What comes within ``echo`` seconds of the first one is the same request by another way.
+    """
+
+    def __init__(self, echo: float) -> None:
+        self._echo = echo
         # Not an Event: a handler that interrupts its wait() may find the Event's lock held, by its own thread.
         self._signals: SimpleQueue[int] = SimpleQueue()
-        self._is_made = False
+        self._made_at: float | None = None
 
     def listen(self) -> None:
         """Take the signals from now on."""
@@ -134,7 +141,8 @@ class _Request:
             raise _Asked
 
     def _receive(self, number: int, frame: object) -> None:
-        if self._is_made:
+        if self._made_at is None:
+            self._made_at = monotonic()
+            self._signals.put(number)
+        elif monotonic() - self._made_at >= self._echo:
             os._exit(128 + number)
-        self._is_made = True
-        self._signals.put(number)
