@@ -58,9 +58,11 @@ def execute(
 def _let_go(execution: Execution) -> None:
     """Hand back what is still ours. Zero rows: it is not, and there is nothing to hand back."""
     executor_id, epoch = execution.lease.key
-    executors.suspects.add(executor_id)  # until it has worked
-    executors.release(executor_id, workflow_id=execution.workflow_id, epoch=epoch)
-    executors.suspects.discard(executor_id)
+    try:
+        executors.release(executor_id, workflow_id=execution.workflow_id, epoch=epoch)
+    except BaseException:
+        executors.suspects.add(executor_id)
+        raise
 
 
 def _run_body(execution: Execution, claimed: Claimed) -> Operation[Result]:

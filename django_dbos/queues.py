@@ -1,8 +1,8 @@
 """Queues: where workflows wait for a worker, and the limits under which workers take them."""
 
 import threading
-from collections.abc import Callable
-from typing import Any, ParamSpec
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar, overload
 
 from . import context
 from .bridge import adrive, drive
@@ -12,6 +12,7 @@ from .validation import short_text, whole_number
 from .workflows import Start, definition_of, start_operation
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 _declared: dict[str, "Queue"] = {}
 _lock = threading.Lock()
@@ -41,11 +42,27 @@ class Queue:
         limits = {"worker_concurrency": self.worker_concurrency, "global_concurrency": self.global_concurrency}
         return {name: value for name, value in limits.items() if value is not None}
 
-    def enqueue(self, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[Any]:
+    @overload
+    def enqueue(
+        self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandle[R]: ...
+
+    @overload
+    def enqueue(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]: ...
+
+    def enqueue(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
         """Put a workflow on this queue and return a handle to it; it joins the caller's transaction."""
         return drive(start_operation(self._start(function, args, kwargs)))
 
-    async def aenqueue(self, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[Any]:
+    @overload
+    async def aenqueue(
+        self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandle[R]: ...
+
+    @overload
+    async def aenqueue(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]: ...
+
+    async def aenqueue(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
         """See enqueue()."""
         return await adrive(start_operation(self._start(function, args, kwargs)))
 

@@ -5,7 +5,7 @@
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast, overload
@@ -130,7 +130,17 @@ class Start:
         )
 
 
-def start_workflow(function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[Any]:
+@overload
+def start_workflow(
+    function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+) -> WorkflowHandle[R]: ...
+
+
+@overload
+def start_workflow(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]: ...
+
+
+def start_workflow(function: Callable[..., Any], *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
     """Start a workflow in the background and return a handle to it.
 
     It joins the caller's transaction: inside ``atomic()`` it appears on commit and vanishes on rollback. It runs in
@@ -139,7 +149,17 @@ def start_workflow(function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs
     return drive(start_operation(Start(definition=definition_of(function), args=args, kwargs=kwargs)))
 
 
-async def astart_workflow(function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[Any]:
+@overload
+async def astart_workflow(
+    function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+) -> WorkflowHandle[R]: ...
+
+
+@overload
+async def astart_workflow(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]: ...
+
+
+async def astart_workflow(function: Callable[..., Any], *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
     """See start_workflow()."""
     return await adrive(start_operation(Start(definition=definition_of(function), args=args, kwargs=kwargs)))
 

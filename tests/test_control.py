@@ -21,7 +21,7 @@ from django_dbos import (
     workflow,
 )
 from django_dbos.context import running_ids
-from django_dbos.exceptions import AwaitedWorkflowCancelled, InvalidOption, NonExistentWorkflow
+from django_dbos.exceptions import AwaitedWorkflowCancelled, InvalidOption, NonExistentWorkflow, WorkflowIDInUse
 from django_dbos.models import Step, Workflow
 from django_dbos.states import WorkflowStatus
 from tests.support import eventually
@@ -249,3 +249,13 @@ def test_a_cancellation_from_elsewhere_is_noticed_at_the_next_poll() -> None:
         eventually(lambda: "waiting" in runs)
         Workflow.objects.filter(pk=handle.workflow_id).update(status="CANCELLED")
         eventually(lambda: not running_ids())
+
+
+@database
+def test_a_fork_under_an_id_that_is_in_use_is_refused() -> None:
+    gate.set()
+    with SetWorkflowID("original"):
+        three_steps()
+    with SetWorkflowID("original"), pytest.raises(WorkflowIDInUse, match="'original'"):
+        fork_workflow("original")
+    assert Workflow.objects.count() == 1

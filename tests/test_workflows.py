@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -349,7 +350,7 @@ def test_a_step_in_atomic_inside_a_workflow_is_refused_and_the_workflow_fails() 
 @database
 def test_an_argument_that_cannot_be_stored_is_refused_at_the_call_and_nothing_is_written() -> None:
     with pytest.raises(SerializationError, match=r"args\[0\]\['lock'\]"):
-        start_workflow(total, {"lock": threading.Lock()})  # type: ignore[arg-type]
+        start_workflow(total, {"lock": threading.Lock()})  # type: ignore[call-overload]
     assert not Workflow.objects.exists()
 
 
@@ -579,3 +580,33 @@ def test_a_sync_step_may_be_awaited_through_sync_to_async() -> None:
     assert async_to_sync(considerate)() == 2
     with Runtime():
         assert start_workflow(considerate).get_result(timeout=10) == 2
+
+
+@database
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_what_a_body_sets_in_its_context_does_not_reach_other_workflows(is_async: bool) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+    def look() -> str:
+        before = variable.get()
+        variable.set("left behind")
+        return before
+
+    async def alook() -> str:
+        return look()
+
+    looking: Any = workflow(name=f"looking-{is_async}")(alook if is_async else look)
+    variable.set("the starter's")
+    with Runtime(concurrency=1):
+        assert [start_workflow(looking).get_result(timeout=10) for _ in range(3)] == ["unset"] * 3
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+def test_the_system_tables_may_live_in_another_database(settings: Any) -> None:
+    settings.DBOS = {**settings.DBOS, "DATABASE": "other"}
+    with Runtime():
+        assert start_workflow(family, [3]).get_result(timeout=10) == [1, 3]
+        assert total(3) == 3
+    assert Workflow.objects.count() == Workflow.objects.using("other").count() == 4
+    assert Workflow.objects.using("default").count() == 0
+    assert Workflow.objects.get(name="family").steps.count() == 4

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,8 @@ logger = logging.getLogger("django_dbos")
 _IDLE = 5.0
 #: Threads, and so connections, on which the event loop's workflows talk to the database.
 _DATABASE_THREADS = 4
+#: How often what still runs is told to end, in seconds.
+_NUDGE = 0.1
 #: Seconds that tasks which were cancelled get to end.
 _CANCELLED = 1.0
 
@@ -127,7 +130,7 @@ class Pool:
     def _work(self) -> None:
         try:
             while (job := self._next_job()) is not None:
-                self._run(job)
+                copy_context().run(self._run, job)  # what a body sets in its context is not the next one's
         finally:
             connections.close_all()
             with self._lock:
@@ -152,6 +155,8 @@ class Pool:
 
     def _run(self, job: _Job) -> None:
         try:
+            if self._is_stopping:
+                return  # it was claimed too late to begin; the runtime hands back all that it owns
             close_unusable_connections()
             drive(self._execution(job, _ThreadParking(self.slots)))
         except BaseException:
@@ -206,7 +211,9 @@ class Pool:
         with self._lock:
             threads = list(self._threads)
         for thread in threads:
-            thread.join(max(deadline - monotonic(), 0))
+            while thread.is_alive() and monotonic() < deadline:
+                thread.join(_NUDGE)
+                self.interrupt()  # also what has begun since the last time
         ended = self._loop.stop(max(deadline - monotonic(), 0))
         return ended and not any(thread.is_alive() for thread in threads)
 
@@ -224,7 +231,8 @@ class _Loop:
 
     def run(self, coroutine: Any) -> None:
         """Run a coroutine as a task of the loop."""
-        self._ensure().call_soon_threadsafe(self._create_task, coroutine)
+        # In a context of its own: the one that starts a workflow may be in the middle of another.
+        self._ensure().call_soon_threadsafe(self._create_task, coroutine, context=Context())
 
     def _create_task(self, coroutine: Any) -> None:
         database_threads.set(self._threads)

@@ -2,7 +2,7 @@
 
 from django.db.models.functions import Now
 
-from ..exceptions import NonExistentWorkflow
+from ..exceptions import NonExistentWorkflow, WorkflowIDInUse
 from ..hub import hub, interruption_of, outcome_of
 from ..models import Step, Workflow
 from ..states import WorkflowStatus, expected
@@ -74,6 +74,8 @@ def fork(workflow_id: str, new_id: str, start_step: int) -> None:
         original = Workflow.objects.filter(pk=workflow_id).values(*_INHERITED).first()
         if original is None:
             raise NonExistentWorkflow(f"There is no workflow with the id {workflow_id!r}.")
+        if Workflow.objects.filter(pk=new_id).exists():
+            raise WorkflowIDInUse(f"The workflow id {new_id!r} is in use: a fork needs a new one.")
         Workflow.objects.create(id=new_id, status=WorkflowStatus.ENQUEUED, forked_from_id=workflow_id, **original)
         steps = Step.objects.filter(workflow_id=workflow_id, number__lt=start_step)
         Step.objects.bulk_create([_copy(step, new_id) for step in steps])

@@ -19,7 +19,6 @@ from ..states import WorkflowStatus
 from . import executors, vendor
 from .vendor import Dialect, dialect, patiently
 
-
 #: Claims (workflow id, epoch) that a running body found in its row before the pool was told of them.
 foreseen: set[tuple[str, int]] = set()
 
