@@ -69,6 +69,7 @@ def _run_body(execution: Execution, claimed: Claimed) -> Operation[Result]:
     definition = workflow_registry.get(claimed.name)
     limit = definition.max_recovery_attempts
     if limit is not None and claimed.attempts > limit + 1:
+        execution.is_dead_letter = True
         return Result(error=MaxRecoveryAttemptsExceeded(f"Started {claimed.attempts} times without finishing."))
     try:
         args, kwargs = yield Database(partial(_load_inputs, execution, claimed))
@@ -107,10 +108,9 @@ def _finish(execution: Execution, result: Result) -> Operation[Result]:
 
 def _ending(execution: Execution, result: Result) -> tuple[Result, Ending]:
     result, output, error = execution.dump(result, execution.workflow_name)
-    status = WorkflowStatus.SUCCESS
-    if result.error is not None:
-        is_dead = isinstance(result.error, MaxRecoveryAttemptsExceeded)
-        status = WorkflowStatus.MAX_RECOVERY_ATTEMPTS_EXCEEDED if is_dead else WorkflowStatus.ERROR
+    status = WorkflowStatus.SUCCESS if result.error is None else WorkflowStatus.ERROR
+    if execution.is_dead_letter:
+        status = WorkflowStatus.MAX_RECOVERY_ATTEMPTS_EXCEEDED
     return result, Ending(status=status, output=output, error=error)
 
 

@@ -610,3 +610,21 @@ def test_the_system_tables_may_live_in_another_database(settings: Any) -> None:
     assert Workflow.objects.count() == Workflow.objects.using("other").count() == 4
     assert Workflow.objects.using("default").count() == 0
     assert Workflow.objects.get(name="family").steps.count() == 4
+
+
+@database
+def test_a_parent_whose_child_was_set_aside_is_not_set_aside_itself() -> None:
+    @workflow(max_recovery_attempts=0)
+    def set_aside() -> None: ...
+
+    @workflow
+    def relying() -> None:
+        retrieve_workflow("child").get_result()
+
+    with SetWorkflowID("child"):
+        start_workflow(set_aside)
+    Workflow.objects.update(attempts=5)
+    with Runtime(), pytest.raises(MaxRecoveryAttemptsExceeded):
+        start_workflow(relying).get_result(timeout=10)
+    assert Workflow.objects.get(name=relying.__qualname__).status == WorkflowStatus.ERROR
+    assert Workflow.objects.get(pk="child").status == WorkflowStatus.MAX_RECOVERY_ATTEMPTS_EXCEEDED
