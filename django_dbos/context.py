@@ -1,5 +1,6 @@
 """Where the running code is: in which workflow, at which step, and with which options for the next start."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -62,6 +63,8 @@ class Execution:
         self._history = history
         #: What ends the workflow even if its body catches it.
         self.fatal: UnexpectedStep | None = None
+        #: Whether it was recovered too often to run once more.
+        self.is_dead_letter = False
         self._lock = threading.Lock()
         self._last_number = 0
 
@@ -159,6 +162,7 @@ _step: ContextVar[StepStatus | None] = ContextVar("dbos_step", default=None)
 #: Every execution of this process, by workflow id.
 _running: dict[str, Execution] = {}
 _running_lock = threading.Lock()
+os.register_at_fork(after_in_child=_running.clear)  # a forked child runs none of its parent's
 
 
 def current() -> Execution | None:

@@ -5,6 +5,7 @@ time, then looks again; so a lost wake-up costs time and never truth.
 """
 
 import asyncio
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -134,6 +135,7 @@ def interruption_of(workflow_id: str) -> str:
 
 
 _runners: list[LocalRunner] = []
+os.register_at_fork(after_in_child=_runners.clear)  # a forked child has none of its parent's threads
 _heart: Callable[[Any], None] | None = None
 
 

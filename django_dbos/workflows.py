@@ -291,6 +291,7 @@ def _claim_here(submission: Submission) -> Claimed | None:
     except BaseException:
         executors.suspects.add(submission.executor_id)
         raise
+    executors.own.ensure()  # the heart may have stopped while the INSERT waited for a lock
     return claimed_by_submission(submission) if is_new else None
 
 

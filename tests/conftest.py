@@ -10,7 +10,6 @@ import hypothesis
 import pytest
 from django.conf import settings
 
-from django_dbos.runtime.heart import stop_heart
 from tests.support import WorkerProcess
 
 hypothesis.settings.register_profile("suite", deadline=None, print_blob=True)
@@ -43,6 +42,8 @@ def no_leaked_threads() -> Iterator[None]:
 def stopped_heart(_django_db_helper: None) -> Iterator[None]:
     """A direct call starts a heart for this process; it stops before the tables are emptied."""
     yield
+    from django_dbos.runtime.heart import stop_heart  # not before the apps are ready
+
     stop_heart()
 
 

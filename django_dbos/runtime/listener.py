@@ -53,7 +53,8 @@ class Listener(Service):
     def stop(self) -> None:
         """See Service.stop()."""
         super().stop()
-        self._end.send(b"!")
+        with suppress(OSError):  # it has been joined before
+            self._end.send(b"!")
 
     def recover_from(self, error: Exception) -> None:
         """See Service.recover_from()."""

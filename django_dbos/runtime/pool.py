@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -115,12 +115,14 @@ class Pool:
         if definition is not None and definition.is_async:
             self._loop.run(self._arun(_Job(claimed, history)))
         else:
-            self._jobs.put(_Job(claimed, history))
-            self._ensure_thread()
+            self._put(_Job(claimed, history))
 
-    def _ensure_thread(self) -> None:
+    def _put(self, job: _Job) -> None:
+        """Put a job where a thread will take it: an idle one, which is spoken for from now on, or a new one."""
         with self._lock:
-            if self._idle >= self._jobs.qsize():
+            self._jobs.put(job)
+            if self._idle:
+                self._idle -= 1
                 return
             self._count += 1
             thread = threading.Thread(target=self._work, name=f"dbos-worker-{self._count}", daemon=True)
@@ -142,16 +144,20 @@ class Pool:
         except queue.Empty:
             connections.close_all()  # a thread that has nothing to do holds no connection
         with self._lock:
+            with suppress(queue.Empty):
+                return self._jobs.get_nowait()
             if self._is_stopping:
                 return None
-            self._idle += 1
-        try:
+            self._idle += 1  # until the next job: whoever puts it counts this thread out again
+        with suppress(queue.Empty):
             return self._jobs.get(timeout=_IDLE)
-        except queue.Empty:
-            return None
-        finally:
-            with self._lock:
+        with self._lock:
+            if self._idle:
                 self._idle -= 1
+                return None
+            with suppress(queue.Empty):
+                return self._jobs.get_nowait()  # it came at this very moment, and counts on this thread
+        return None
 
     def _run(self, job: _Job) -> None:
         try:
@@ -251,7 +257,7 @@ class _Loop:
 
     def stop(self, timeout: float) -> bool:
         """Wait for the tasks for at most ``timeout`` seconds, cancel what is left, end the loop."""
-        if self._loop is None or self._thread is None or self._threads is None:
+        if self._loop is None or self._thread is None or self._threads is None or self._loop.is_closed():
             return True
         closing = asyncio.run_coroutine_threadsafe(self._finish(timeout), self._loop)
         in_time: bool = closing.result()

@@ -69,8 +69,8 @@ class Recovery(Service):
     def _recover(self, executor_id: str) -> None:
         try:
             moved = executors.recover(executor_id, conf.HEARTBEAT_TIMEOUT)
-        except Exception as error:  # one bad executor never stops the sweep
-            self.recover_from(error)
+        except Exception as error:  # one bad executor stops neither this sweep nor, by distrust, the next one
+            super().recover_from(error)
             return
         if moved:
             logger.warning("Executor %s has gone silent: %d of its workflows go on elsewhere", executor_id, moved)

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from .. import clock
@@ -14,6 +15,8 @@ logger = logging.getLogger("django_dbos")
 
 #: A worker that dies sooner than this after its start is replaced only after a pause, in seconds.
 _TOO_SOON = 5.0
+#: What the parent passes on.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Supervisor:
@@ -28,10 +31,11 @@ class Supervisor:
 
     def run(self) -> int:
         """Run until a signal ends it; the exit code: 0 if every worker stopped in good order."""
-        signal.signal(signal.SIGTERM, self._forward)
-        signal.signal(signal.SIGINT, self._forward)
+        for number in _SIGNALS:
+            signal.signal(number, self._forward)
         for _ in range(self._count):
-            self._start()
+            if not self._is_stopping:
+                self._start()
         failures = 0
         while self._workers:
             pid, status = os.wait()
@@ -40,23 +44,28 @@ class Supervisor:
                 continue
             code = os.waitstatus_to_exitcode(status)
             if self._is_stopping:
-                failures += code != 0
+                # One that was told to stop before it had begun to listen has nothing to put in order.
+                failures += code not in (0, *(-number for number in _SIGNALS))
             else:
                 self._replace(pid, code, started)
         return 1 if failures else 0
 
     def _start(self) -> None:
+        # A signal that came between the fork and the line after it would not be passed on.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
             self._be_a_worker()
         self._workers[pid] = clock.monotonic()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def _be_a_worker(self) -> NoReturn:
         """Work in a forked child until it ends, or its parent does."""
         os.setpgid(0, 0)  # Ctrl-C in a terminal is for the parent, which passes it on
         os.close(self._lifeline)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         threading.Thread(target=self._outlive_nobody, name="lifeline", daemon=True).start()
         code = 1
         try:
@@ -79,4 +88,5 @@ class Supervisor:
     def _forward(self, number: int, frame: object) -> None:
         self._is_stopping = True
         for pid in list(self._workers):
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(pid, number)

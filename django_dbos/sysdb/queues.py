@@ -130,14 +130,19 @@ def with_waiting_work(queues: Sequence[str]) -> list[str]:
     return [name for (name,) in vendor.fetch(sql, list(queues))]
 
 
+@cache
+def _lock_sql(dialect: Dialect) -> str:
+    # A worker that is stopped while it holds the lock must not keep the queue from all others.
+    return f"SELECT {dialect.bounds_idling} FROM dbos_queue WHERE name = %s AND NOT is_paused {dialect.skip_locked}"  # noqa: S608
+
+
 def claim_limited(claimant: Claimant, queue: str, *, global_concurrency: int, quota: int) -> list[Claimed]:
     """Claim from a queue whose limit is shared by the fleet, under that queue's own row lock.
 
     Empty as well if another worker holds the lock: it is claiming from this queue right now.
     """
     with vendor.transaction():
-        held = Queue.objects.select_for_update(skip_locked=vendor.connection().features.has_select_for_update)
-        if not held.filter(name=queue, is_paused=False).exists():
+        if not vendor.fetch(_lock_sql(dialect()), (queue,)):
             return []
         running = Workflow.objects.pending().in_queue(queue).count()
         room = min(quota, global_concurrency - running)

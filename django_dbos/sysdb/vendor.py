@@ -44,6 +44,8 @@ class Dialect:
     lateral: bool
     #: Whether NOTIFY exists.
     notifies: bool
+    #: What ends this transaction's session if its process stands still in the middle (a column of a SELECT).
+    bounds_idling: str
 
 
 POSTGRESQL: Final = Dialect(
@@ -55,6 +57,7 @@ POSTGRESQL: Final = Dialect(
     skip_locked="FOR UPDATE SKIP LOCKED",
     lateral=True,
     notifies=True,
+    bounds_idling="SET_CONFIG('idle_in_transaction_session_timeout', '10s', TRUE)",
 )
 # SQLite has one writer at a time: a statement that writes has all rows to itself, there is nothing to skip.
 SQLITE: Final = Dialect(
@@ -66,6 +69,7 @@ SQLITE: Final = Dialect(
     skip_locked="",
     lateral=False,
     notifies=False,
+    bounds_idling="NULL",
 )
 _DIALECTS: Final = {dialect.name: dialect for dialect in (POSTGRESQL, SQLITE)}
 

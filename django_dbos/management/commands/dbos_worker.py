@@ -5,7 +5,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -18,6 +20,7 @@ from ...clock import monotonic
 from ...conf import conf
 from ...runtime import SHUTDOWN_TIMEOUT, Runtime
 from ...runtime.supervisor import Supervisor
+from ...sysdb.vendor import patiently
 
 #: Exit codes.
 STOPPED, FAILED, NOT_MIGRATED = 0, 1, 3
@@ -67,11 +70,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """See BaseCommand.handle()."""
-        missing = checks.missing_tables(conf.DATABASE)
-        if missing:
-            self.stderr.write(missing)
-            sys.exit(NOT_MIGRATED)
         if options["processes"] > 1:
+            if not self._is_migrated(time.sleep):
+                sys.exit(NOT_MIGRATED)
             sys.exit(Supervisor(options["processes"], lambda: self._work(options, echo=_ECHO)).run())
         if options["autoreload"]:
             autoreload.run_with_reloader(lambda: self._work(options))
@@ -90,6 +91,8 @@ class Command(BaseCommand):
             shutdown_timeout=options["shutdown_timeout"],
         )
         try:
+            if not self._is_migrated(request.pause):
+                return NOT_MIGRATED
             runtime.start(pause=request.pause)
         except _Asked:
             return STOPPED
@@ -104,6 +107,13 @@ class Command(BaseCommand):
             logging.shutdown()
             os._exit(STOPPED)
         return STOPPED
+
+    def _is_migrated(self, pause: Callable[[float], None]) -> bool:
+        """Say what is missing of the system tables; while the database is away wait for it."""
+        missing = patiently(lambda: checks.missing_tables(conf.DATABASE), pause=pause)
+        if missing:
+            self.stderr.write(missing)
+        return not missing
 
 
 class _Asked(Exception):

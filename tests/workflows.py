@@ -1,0 +1,3 @@
+"""The workflows that every worker of the suite knows: django_dbos imports this module of each application."""
+
+from tests.acceptance import workflows as workflows
