@@ -92,11 +92,13 @@ def check_migrated(
 def missing_tables(alias: str) -> str | None:
     """What is missing of the system tables, in one line that names the remedy; None if nothing is."""
     connection = connections[alias]
+    was_open = connection.connection is not None
     tables = {model._meta.db_table for model in apps.get_app_config("dbos").get_models()}
     try:
         missing = tables - set(connection.introspection.table_names())
     finally:
-        connection.close()
+        if not was_open:
+            connection.close()
     if not missing:
         return None
     database = "" if alias == "default" else f" --database {alias}"

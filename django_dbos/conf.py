@@ -36,7 +36,7 @@ class Settings:
     def __getattribute__(self, name: str) -> Any:
         if name.isupper():
             overrides = getattr(settings, "DBOS", None)
-            if overrides and name in overrides:
+            if isinstance(overrides, dict) and name in overrides:  # anything else is dbos.E001
                 return overrides[name]
         return super().__getattribute__(name)
 

@@ -13,7 +13,7 @@ from . import serialization
 from .bridge import Database, Operation, Wait
 from .clock import monotonic
 from .exceptions import DirectCallInTransaction, ExecutorStopping, InvalidWorkflowID, NotInWorkflow, UnexpectedStep
-from .hub import Signal
+from .hub import Signal, local_runner
 from .sysdb import vendor
 from .sysdb.journal import Checkpoint, Journal, Lease, Recorded, foreseen
 from .sysdb.steps import History
@@ -100,7 +100,8 @@ class Execution:
 
     def wait(self, signal: Signal, seconds: float) -> Operation[None]:
         """Wait for at most so many seconds, holding nothing; raises what the execution has to stop for."""
-        if (yield Wait(signal, seconds, self.parking.released())):
+        woken = yield Wait(signal, seconds, self.parking.released())
+        if woken or local_runner() is None:  # without a runtime nobody here looks on our behalf
             self.look_up()
             yield Database(partial(self.journal.check, self.lease))
 
@@ -162,7 +163,16 @@ _step: ContextVar[StepStatus | None] = ContextVar("dbos_step", default=None)
 #: Every execution of this process, by workflow id.
 _running: dict[str, Execution] = {}
 _running_lock = threading.Lock()
-os.register_at_fork(after_in_child=_running.clear)  # a forked child runs none of its parent's
+
+
+def _forget_running() -> None:
+    """A forked child runs none of its parent's, and one of those threads may have held the lock."""
+    global _running_lock
+    _running_lock = threading.Lock()
+    _running.clear()
+
+
+os.register_at_fork(after_in_child=_forget_running)
 
 
 def current() -> Execution | None:

@@ -60,6 +60,10 @@ class Hub:
     """Channels by name, and who waits on each."""
 
     def __init__(self) -> None:
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        """Be as new, with nobody waiting."""
         self._lock = threading.Lock()
         self._waiting: defaultdict[str, set[Signal]] = defaultdict(set)
 
@@ -135,8 +139,16 @@ def interruption_of(workflow_id: str) -> str:
 
 
 _runners: list[LocalRunner] = []
-os.register_at_fork(after_in_child=_runners.clear)  # a forked child has none of its parent's threads
 _heart: Callable[[Any], None] | None = None
+
+
+def _forget_parent() -> None:
+    """A forked child has none of its parent's threads, and no use for a lock that one of them held."""
+    _runners.clear()
+    hub.forget_all()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
 
 
 def local_runner() -> LocalRunner | None:

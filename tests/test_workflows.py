@@ -604,7 +604,7 @@ def test_what_a_body_sets_in_its_context_does_not_reach_other_workflows(is_async
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_the_system_tables_may_live_in_another_database(settings: Any) -> None:
     settings.DBOS = {**settings.DBOS, "DATABASE": "other"}
-    with Runtime():
+    with Runtime(scheduler=False):
         assert start_workflow(family, [3]).get_result(timeout=10) == [1, 3]
         assert total(3) == 3
     assert Workflow.objects.count() == Workflow.objects.using("other").count() == 4

@@ -114,6 +114,7 @@ class Runtime:
         if not ended:
             logger.warning("%d workflows were handed back while a step of theirs still runs", released)
         patiently(lambda: executors.beat(self.executor_id, ExecutorState.STOPPED), pause=pause)
+        executors.local.discard(self.executor_id)
 
     def _services(self) -> list[Service]:
         return [self._recovery, self._dispatcher, *self._others]

@@ -14,6 +14,10 @@ from ..sysdb import vendor
 from .service import Service, logger
 
 
+#: Seconds after which a server that does not answer is given up, until the next try.
+_CONNECT = 10
+
+
 class Listener(Service):
     """Waits on the database's channel and wakes the hub. Without it, everything is found at the next poll."""
 
@@ -71,7 +75,7 @@ class Listener(Service):
         self._ending.close()
 
     def _connect(self) -> "psycopg.Connection[Any]":
-        connection = psycopg.connect(**_parameters(), autocommit=True)
+        connection = psycopg.connect(**{"connect_timeout": _CONNECT, **_parameters()}, autocommit=True)
         connection.execute(f"LISTEN {vendor.CHANNEL}")
         return connection
 

@@ -1,0 +1,313 @@
+"""The pool: its threads, its loop, and the connections of both."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from django_dbos import Queue, Runtime, start_workflow, step, workflow
+from django_dbos.models import Workflow
+from django_dbos.runtime import pool as pool_module
+from django_dbos.runtime.pool import Pool
+from django_dbos.states import WorkflowStatus
+from django_dbos.sysdb import journal
+from django_dbos.sysdb.workflows import Claimed
+from tests.models import Row
+from tests.runtime.conftest import Opened, threads
+from tests.support import eventually
+from tests.sysdb.rows import committed, rolled_back
+from tests.sysdb.rows import workflow as row
+
+seen: list[str] = []
+inside = threading.Semaphore(0)
+gate = threading.Event()
+POOLED = Queue("pooled")
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    seen.clear()
+    gate.clear()
+    while inside.acquire(blocking=False):
+        pass
+    yield
+    gate.set()
+
+
+@step
+def pooled_step() -> str:
+    seen.append(threading.current_thread().name)
+    return seen[-1]
+
+
+@step
+async def pooled_async_step() -> str:
+    seen.append(threading.current_thread().name)
+    return seen[-1]
+
+
+@step
+def held_in_the_pool() -> None:
+    inside.release()
+    gate.wait(10)
+
+
+@workflow
+def pooled_one_step() -> str:
+    return pooled_step()
+
+
+@workflow
+def pooled_held() -> str:
+    held_in_the_pool()
+    return "done"
+
+
+@workflow
+def pooled_descent(depth: int) -> int:
+    seen.append(threading.current_thread().name)
+    if depth == 0:
+        held_in_the_pool()
+        return 0
+    return 1 + int(start_workflow(pooled_descent, depth - 1).get_result())
+
+
+@workflow
+async def pooled_async_steps(count: int) -> list[str]:
+    return [await pooled_async_step() for _ in range(count)]
+
+
+@workflow
+async def pooled_async_orm(name: str) -> int:
+    await Row.objects.acreate(name=name)
+    return await Row.objects.acount()
+
+
+@committed
+def test_threads_are_used_again_and_each_keeps_its_connection_while_there_is_work(opened: Opened) -> None:
+    with Runtime(concurrency=2):
+        handles = [start_workflow(pooled_one_step) for _ in range(40)]
+        for handle in handles:
+            handle.get_result(timeout=20)
+    assert len(seen) == 40
+    assert all(name.startswith("dbos-worker-") for name in seen)
+    # Two slots; a thread may still be on its way back when the next workflow comes.
+    assert len(set(seen)) <= 6, sorted(set(seen))
+
+
+@committed
+def test_a_thread_that_has_nothing_to_do_holds_no_connection(opened: Opened) -> None:
+    with Runtime(concurrency=4):
+        for handle in [start_workflow(pooled_one_step) for _ in range(8)]:
+            handle.get_result(timeout=20)
+        assert opened.by("dbos-worker")
+        eventually(lambda: not opened.still_open("dbos-worker"))
+        assert threads("dbos-worker"), "the threads are kept for a while"
+        assert start_workflow(pooled_one_step).get_result(timeout=10)
+    assert not opened.still_open("dbos-")
+    assert not threads("dbos-")
+
+
+@committed
+def test_a_thread_without_work_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_IDLE", 0.02)
+    with Runtime():
+        for _ in range(3):
+            start_workflow(pooled_one_step).get_result(timeout=10)
+            eventually(lambda: not threads("dbos-worker"))
+
+
+@committed
+def test_more_threads_than_slots_run_while_some_wait_for_others() -> None:
+    depth = 6
+    with override_settings(DBOS={"POLL_INTERVAL": 0.05}), Runtime(concurrency=1):
+        handle = start_workflow(pooled_descent, depth)
+        assert inside.acquire(timeout=10), "parents that wait have starved their child"
+        assert len(set(seen)) == depth + 1, "each has a thread of its own"
+        assert len(threads("dbos-worker")) >= depth + 1
+        gate.set()
+        assert handle.get_result(timeout=10) == depth
+
+
+@committed
+def test_no_more_run_at_a_time_than_there_are_slots() -> None:
+    with Runtime(concurrency=3):
+        handles = [start_workflow(pooled_held) for _ in range(9)]
+        for _ in range(3):
+            assert inside.acquire(timeout=10)
+        assert not inside.acquire(timeout=0.1)
+        assert Workflow.objects.pending().count() == 3
+        gate.set()
+        assert [handle.get_result(timeout=10) for handle in handles] == ["done"] * 9
+
+
+@committed
+def test_while_a_workflow_waits_it_holds_no_connection(opened: Opened) -> None:
+    with Runtime(concurrency=2):
+        handle = start_workflow(pooled_descent, 1)
+        assert inside.acquire(timeout=10)
+        parent = seen[0]
+        eventually(lambda: opened.by(parent) and not opened.still_open(parent))
+        gate.set()
+        assert handle.get_result(timeout=10) == 1
+
+
+@committed
+def test_async_workflows_share_one_loop_and_a_few_database_threads(opened: Opened) -> None:
+    with Runtime(concurrency=20):
+        handles = [start_workflow(pooled_async_steps, 3) for _ in range(20)]
+        for handle in handles:
+            assert handle.get_result(timeout=20) == ["dbos-loop"] * 3
+        names = {name for name, _ in opened.connections if name.startswith("dbos-database")}
+        assert 1 <= len(names) <= pool_module._DATABASE_THREADS
+        assert not threads("dbos-worker")
+        assert len(threads("dbos-loop")) == 1
+    assert not opened.still_open("dbos-")
+    assert not threads("dbos-")
+
+
+@committed
+def test_the_connection_of_an_async_workflows_own_orm_thread_is_closed_with_it(opened: Opened) -> None:
+    with Runtime(concurrency=10):
+        handles = [start_workflow(pooled_async_orm, f"row {number}") for number in range(10)]
+        for handle in handles:
+            handle.get_result(timeout=20)
+        own = [name for name, _ in opened.connections if name.startswith("ThreadPoolExecutor")]
+        assert len(own) >= 10, "the body of each has used the ORM"
+        eventually(lambda: not opened.still_open("ThreadPoolExecutor"))
+    assert Row.objects.count() == 10
+
+
+@committed
+def test_a_runtime_may_be_stopped_twice() -> None:
+    with Runtime() as runtime:
+        start_workflow(pooled_async_steps, 1).get_result(timeout=10)
+        start_workflow(pooled_one_step).get_result(timeout=10)
+        assert runtime.stop()
+    assert not threads("dbos-")
+
+
+# ---- one pool by itself
+
+
+def new_pool(concurrency: int = 2) -> Pool:
+    return Pool(executor_id="me", concurrency=concurrency, journal=journal.inline)
+
+
+def claimed(workflow_id: str = "w") -> Claimed:
+    return Claimed(
+        id=workflow_id,
+        name="pooled_one_step",
+        inputs="",
+        serializer="json",
+        executor_id="me",
+        epoch=1,
+        attempts=1,
+        queue_name="pooled",
+    )
+
+
+class Watched(queue.SimpleQueue[Any]):
+    """Calls ``waited`` once, when a thread's wait for a job has just ended: with a job, or without."""
+
+    waited: Callable[[], None] | None = None
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """See SimpleQueue.get()."""
+        try:
+            return super().get(block, timeout)
+        finally:
+            waited, self.waited = self.waited, None if timeout else self.waited
+            if waited is not None and timeout:
+                waited()
+
+
+@pytest.fixture
+def watched_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+    """A pool whose queue is watched."""
+    pool = new_pool()
+    monkeypatch.setattr(pool, "_jobs", Watched())
+    yield pool
+    pool.stop()
+    assert pool.join(10)
+
+
+def test_what_arrives_just_when_an_idle_thread_gives_up_is_run(
+    monkeypatch: pytest.MonkeyPatch, watched_pool: Pool
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(pool_module, "_IDLE", 0.05)
+    monkeypatch.setattr(Pool, "_run", lambda self, job: ran.append(job.claimed.id))
+    watched_pool._jobs.waited = lambda: watched_pool.submit(claimed("second"), {})  # type: ignore[attr-defined]
+    watched_pool.submit(claimed("first"), {})
+    eventually(lambda: ran == ["first", "second"], message="it lies in the queue of a pool that has no thread")
+
+
+def test_what_arrives_just_when_an_idle_thread_takes_another_job_does_not_wait_for_that_to_end(
+    monkeypatch: pytest.MonkeyPatch, watched_pool: Pool
+) -> None:
+    ran = {name: threading.Event() for name in ("first", "second", "third")}
+
+    def run(pool: Pool, job: Any) -> None:
+        ran[job.claimed.id].set()
+        if job.claimed.id == "second":
+            ran["third"].wait(10)  # as a parent waits for its child
+
+    monkeypatch.setattr(Pool, "_run", run)
+    watched_pool.submit(claimed("first"), {})
+    eventually(lambda: watched_pool._idle == 1)
+    watched_pool._jobs.waited = lambda: watched_pool.submit(claimed("third"), {})  # type: ignore[attr-defined]
+    watched_pool.submit(claimed("second"), {})
+    assert ran["second"].wait(5)
+    assert ran["third"].wait(5), "it lies in the queue although nothing keeps it there"
+
+
+def test_many_threads_that_bring_jobs_at_once_leave_none_lying(
+    monkeypatch: pytest.MonkeyPatch, watched_pool: Pool
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(pool_module, "_IDLE", 0.001)
+    monkeypatch.setattr(Pool, "_run", lambda self, job: ran.append(job.claimed.id))
+
+    def bring(name: str) -> None:
+        for number in range(300):
+            watched_pool.submit(claimed(f"{name}-{number}"), {})
+
+    bringers = [threading.Thread(target=bring, args=(name,)) for name in "abcd"]
+    for bringer in bringers:
+        bringer.start()
+    for bringer in bringers:
+        bringer.join(20)
+    eventually(lambda: len(ran) == 1200)
+    assert len(set(ran)) == 1200
+
+
+@rolled_back
+def test_what_is_claimed_while_the_pool_stops_is_handed_back_at_once() -> None:
+    row("w", WorkflowStatus.PENDING, executor_id="me", epoch=1, attempts=1)
+    pool = new_pool()
+    assert pool.slots.take_one()
+    pool.stop()
+    pool.submit(claimed(), {})
+    after = Workflow.objects.get()
+    assert (after.status, after.executor_id, after.attempts) == (WorkflowStatus.ENQUEUED, "", 0)
+    assert pool.running_in("pooled") == 0
+    assert pool.join(10)
+
+
+@committed
+def test_how_many_of_a_queue_run_here_is_known() -> None:
+    with Runtime(queues=["pooled"]) as runtime:
+        handles = [POOLED.enqueue(pooled_held) for _ in range(3)]
+        for _ in range(3):
+            assert inside.acquire(timeout=10)
+        assert runtime._pool.running_in("pooled") == 3
+        assert runtime._pool.running_in("another") == 0
+        gate.set()
+        for handle in handles:
+            handle.get_result(timeout=10)
+        eventually(lambda: runtime._pool.running_in("pooled") == 0)
+    assert runtime._pool._running == {}
