@@ -13,7 +13,6 @@ from ..hub import hub
 from ..sysdb import vendor
 from .service import Service, logger
 
-
 #: Seconds after which a server that does not answer is given up, until the next try.
 _CONNECT = 10
 
