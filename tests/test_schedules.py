@@ -10,7 +10,7 @@ from django_dbos.clock import now
 from django_dbos.exceptions import InvalidOption
 from django_dbos.models import Schedule, Workflow
 from django_dbos.runtime.scheduler import Scheduler
-from django_dbos.schedules import Cron, declared_schedules
+from django_dbos.schedules import Cron, _declared, declared_schedules
 from django_dbos.sysdb import schedules
 from tests.support import eventually
 
@@ -33,9 +33,15 @@ def nightly(scheduled_at: datetime, started_at: datetime) -> str:
     return scheduled_at.isoformat()
 
 
+#: Declared for the tests of this file only: elsewhere they would fire in every runtime.
+DECLARED = {name: _declared.pop(name) for name in ("every_second", "nightly")}
+
+
 @pytest.fixture(autouse=True)
-def nothing_seen() -> None:
+def declared(monkeypatch: pytest.MonkeyPatch) -> None:
     seen.clear()
+    for name, declaration in DECLARED.items():
+        monkeypatch.setitem(_declared, name, declaration)
 
 
 def runs(name: str) -> list[str]:

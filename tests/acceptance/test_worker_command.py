@@ -134,7 +134,8 @@ def test_an_unmigrated_database_is_answered_with_one_line_that_names_the_remedy(
         env = {"DBOS_TEST_DATABASES": json.dumps({"default": str(tmp_path / "empty.sqlite3")})}
     else:
         # The same database, seen through a schema in which there is nothing.
-        env = {"DATABASE_URL": f"{os.environ['DATABASE_URL']}?options=-csearch_path%3Dnothing"}
+        url = os.environ["DATABASE_URL"]
+        env = {"DATABASE_URL": f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3Dnothing"}
     for processes in ("1", "2"):
         done = manage("dbos_worker", "--processes", processes, env=env)
         assert done.returncode == 3

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.test import override_settings
+from psycopg.conninfo import make_conninfo
 
 from django_dbos import Queue, Runtime, workflow
 from django_dbos.hub import WORK, hub
@@ -133,9 +134,13 @@ def test_it_may_listen_through_a_database_of_its_own() -> None:
 @reading
 def test_it_may_listen_by_a_connection_string() -> None:
     settings = connection.settings_dict
-    dsn = (
-        f"host={settings['HOST']} port={settings['PORT'] or 5432} user={settings['USER']} "
-        f"password={settings['PASSWORD']} dbname={settings['NAME']} application_name=by-string"
+    dsn = make_conninfo(
+        host=settings["HOST"] or None,
+        port=settings["PORT"] or None,
+        user=settings["USER"] or None,
+        password=settings["PASSWORD"] or None,
+        dbname=settings["NAME"],
+        application_name="by-string",
     )
     with override_settings(DBOS={"LISTEN_DSN": dsn}), listening(), hub.listen("one") as signal:
         eventually(signal.is_set)

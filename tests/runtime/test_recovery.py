@@ -255,6 +255,6 @@ def test_the_workflow_of_an_executor_that_died_goes_on_from_its_last_step(caplog
     with Runtime():
         assert retrieve_workflow("w").get_result(timeout=10) == ["first", "second"]
     assert runs == ["second"]
-    row = Workflow.objects.get()
+    row = Workflow.objects.get(pk="w")
     assert (row.epoch, row.attempts, row.queue_name) == (2, 2, "recovered")
     assert state_of("dead") == "lost"
