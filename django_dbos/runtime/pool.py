@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-import queue
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,7 @@ from ..sysdb.journal import Journal
 from ..sysdb.steps import History
 from ..sysdb.workflows import Claimed
 from .connections import close_unusable_connections
+from .inbox import Inbox
 from .slots import Slots
 
 logger = logging.getLogger("django_dbos")
@@ -85,10 +85,9 @@ class Pool:
         self.executor_id = executor_id
         self.slots = Slots(concurrency, on_release=lambda: hub.wake(WORK))
         self._journal = journal
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._inbox: Inbox[_Job] = Inbox()
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
-        self._idle = 0
         self._running: Counter[str] = Counter()
         self._count = 0
         self._is_stopping = False
@@ -118,12 +117,10 @@ class Pool:
             self._put(_Job(claimed, history))
 
     def _put(self, job: _Job) -> None:
-        """Put a job where a thread will take it: an idle one, which is spoken for from now on, or a new one."""
+        """Put a job where a thread will take it: an idle one, or a new one."""
+        if self._inbox.put(job):
+            return
         with self._lock:
-            self._jobs.put(job)
-            if self._idle:
-                self._idle -= 1
-                return
             self._count += 1
             thread = threading.Thread(target=self._work, name=f"dbos-worker-{self._count}", daemon=True)
             self._threads.add(thread)
@@ -139,25 +136,11 @@ class Pool:
                 self._threads.discard(threading.current_thread())
 
     def _next_job(self) -> _Job | None:
-        try:
-            return self._jobs.get_nowait()
-        except queue.Empty:
+        job = self._inbox.take(0)
+        if job is None:
             connections.close_all()  # a thread that has nothing to do holds no connection
-        with self._lock:
-            with suppress(queue.Empty):
-                return self._jobs.get_nowait()
-            if self._is_stopping:
-                return None
-            self._idle += 1  # until the next job: whoever puts it counts this thread out again
-        with suppress(queue.Empty):
-            return self._jobs.get(timeout=_IDLE)
-        with self._lock:
-            if self._idle:
-                self._idle -= 1
-                return None
-            with suppress(queue.Empty):
-                return self._jobs.get_nowait()  # it came at this very moment, and counts on this thread
-        return None
+            job = self._inbox.take(_IDLE)
+        return job
 
     def _run(self, job: _Job) -> None:
         try:
@@ -200,9 +183,7 @@ class Pool:
         self.slots.close()
         with self._lock:
             self._is_stopping = True
-            threads = len(self._threads)
-        for _ in range(threads):
-            self._jobs.put(None)
+        self._inbox.close()
         self.interrupt()
 
     def interrupt(self) -> None:

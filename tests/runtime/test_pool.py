@@ -1,9 +1,7 @@
 """The pool: its threads, its loop, and the connections of both."""
 
-import queue
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from django.test import override_settings
@@ -210,71 +208,15 @@ def claimed(workflow_id: str = "w") -> Claimed:
     )
 
 
-class Watched(queue.SimpleQueue[Any]):
-    """Calls ``waited`` once, when a thread's wait for a job has just ended: with a job, or without."""
-
-    waited: Callable[[], None] | None = None
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """See SimpleQueue.get()."""
-        try:
-            return super().get(block, timeout)
-        finally:
-            waited, self.waited = self.waited, None if timeout else self.waited
-            if waited is not None and timeout:
-                waited()
-
-
-@pytest.fixture
-def watched_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
-    """A pool whose queue is watched."""
-    pool = new_pool()
-    monkeypatch.setattr(pool, "_jobs", Watched())
-    yield pool
-    pool.stop()
-    assert pool.join(10)
-
-
-def test_what_arrives_just_when_an_idle_thread_gives_up_is_run(
-    monkeypatch: pytest.MonkeyPatch, watched_pool: Pool
-) -> None:
-    ran: list[str] = []
-    monkeypatch.setattr(pool_module, "_IDLE", 0.05)
-    monkeypatch.setattr(Pool, "_run", lambda self, job: ran.append(job.claimed.id))
-    watched_pool._jobs.waited = lambda: watched_pool.submit(claimed("second"), {})  # type: ignore[attr-defined]
-    watched_pool.submit(claimed("first"), {})
-    eventually(lambda: ran == ["first", "second"], message="it lies in the queue of a pool that has no thread")
-
-
-def test_what_arrives_just_when_an_idle_thread_takes_another_job_does_not_wait_for_that_to_end(
-    monkeypatch: pytest.MonkeyPatch, watched_pool: Pool
-) -> None:
-    ran = {name: threading.Event() for name in ("first", "second", "third")}
-
-    def run(pool: Pool, job: Any) -> None:
-        ran[job.claimed.id].set()
-        if job.claimed.id == "second":
-            ran["third"].wait(10)  # as a parent waits for its child
-
-    monkeypatch.setattr(Pool, "_run", run)
-    watched_pool.submit(claimed("first"), {})
-    eventually(lambda: watched_pool._idle == 1)
-    watched_pool._jobs.waited = lambda: watched_pool.submit(claimed("third"), {})  # type: ignore[attr-defined]
-    watched_pool.submit(claimed("second"), {})
-    assert ran["second"].wait(5)
-    assert ran["third"].wait(5), "it lies in the queue although nothing keeps it there"
-
-
-def test_many_threads_that_bring_jobs_at_once_leave_none_lying(
-    monkeypatch: pytest.MonkeyPatch, watched_pool: Pool
-) -> None:
+def test_many_threads_that_bring_jobs_at_once_leave_none_lying(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     monkeypatch.setattr(pool_module, "_IDLE", 0.001)
     monkeypatch.setattr(Pool, "_run", lambda self, job: ran.append(job.claimed.id))
+    pool = new_pool()
 
     def bring(name: str) -> None:
         for number in range(300):
-            watched_pool.submit(claimed(f"{name}-{number}"), {})
+            pool.submit(claimed(f"{name}-{number}"), {})
 
     bringers = [threading.Thread(target=bring, args=(name,)) for name in "abcd"]
     for bringer in bringers:
@@ -283,6 +225,22 @@ def test_many_threads_that_bring_jobs_at_once_leave_none_lying(
         bringer.join(20)
     eventually(lambda: len(ran) == 1200)
     assert len(set(ran)) == 1200
+    pool.stop()
+    assert pool.join(10)
+
+
+def test_a_pool_has_no_more_threads_than_it_ever_had_jobs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_a_time = 4
+    slots = threading.Semaphore(at_a_time)
+    monkeypatch.setattr(Pool, "_run", lambda self, job: slots.release())
+    pool = new_pool()
+    for number in range(500):
+        slots.acquire()
+        pool.submit(claimed(f"w{number}"), {})
+    # A thread that is just going back to wait is not there yet for the next job.
+    assert len(pool._threads) <= 2 * at_a_time
+    pool.stop()
+    assert pool.join(10)
 
 
 @rolled_back
