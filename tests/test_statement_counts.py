@@ -5,9 +5,11 @@ from django.db import connection, transaction
 
 from django_dbos import Queue, SetWorkflowID, start_workflow, step, workflow
 from django_dbos import transaction as dbos_transaction
+from django_dbos.clock import monotonic
 from django_dbos.registry import workflow_registry
 from django_dbos.sysdb import executors, queues
 from django_dbos.sysdb.queues import Claimant
+from django_dbos.sysdb.workflows import Burst, burst
 from tests.models import Row
 from tests.support import statements
 
@@ -155,6 +157,21 @@ def test_a_heartbeat_and_a_look_for_silent_executors_are_one_statement_each() ->
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL has NOTIFY")
 def test_the_wake_up_of_an_enqueue_travels_in_its_own_statement() -> None:
+    burst.forget()
     with statements() as sent:
         QUEUE.enqueue(empty_workflow)
     assert "pg_notify" in sent[0]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL has NOTIFY")
+def test_a_burst_of_enqueues_sends_a_wake_up_now_and_then_and_a_transaction_always_one() -> None:
+    burst.forget()
+    started = monotonic()
+    with statements() as sent:
+        for _ in range(100):
+            QUEUE.enqueue(empty_workflow)
+    wake_ups = sum("pg_notify" in statement for statement in sent)
+    assert 1 <= wake_ups <= 1 + (monotonic() - started) / Burst.LENGTH
+    with statements() as sent, transaction.atomic():
+        QUEUE.enqueue(empty_workflow)
+    assert sum("pg_notify" in statement for statement in sent) == 1

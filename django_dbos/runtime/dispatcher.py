@@ -10,7 +10,7 @@ from ..registry import workflow_registry
 from ..sysdb import executors, queues, vendor, workflows
 from ..sysdb.queues import Claimant
 from ..sysdb.steps import History, load_history
-from ..sysdb.workflows import Claimed
+from ..sysdb.workflows import Burst, Claimed
 from .pool import Pool
 from .service import Service
 
@@ -32,6 +32,7 @@ class Dispatcher(Service):
         self._limits: dict[str, dict[str, int]] = {}
         self._limits_until = 0.0
         self._watch_at = 0.0
+        self._alert_until = 0.0
 
     def tick(self) -> float:
         """See Service.tick()."""
@@ -48,7 +49,14 @@ class Dispatcher(Service):
         finally:
             self._pool.slots.end_claim(taken - len(claimed))
             self._hand_over(claimed)
-        return clock.jittered(conf.POLL_INTERVAL)
+        return self._until_next_look(bool(claimed))
+
+    def _until_next_look(self, has_claimed: bool) -> float:
+        """After a wake-up there may be more of the same burst, which woke nobody: look again when it is over."""
+        if self.was_woken or has_claimed:
+            self._alert_until = clock.monotonic() + 2 * Burst.LENGTH
+        is_alert = clock.monotonic() < self._alert_until
+        return Burst.LENGTH if is_alert else clock.jittered(conf.POLL_INTERVAL)
 
     def queue_names(self) -> list[str]:
         """The queues that this process serves."""

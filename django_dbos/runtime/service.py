@@ -24,6 +24,8 @@ class Service:
         self._stopping = threading.Event()
         self._signal = Signal()
         self._thread: threading.Thread | None = None
+        #: Whether a wake-up, rather than the end of its wait, led to the tick that is running.
+        self.was_woken = False
 
     def tick(self) -> float:
         """Do what there is to do; for how many seconds nothing more is expected."""
@@ -73,7 +75,7 @@ class Service:
             else:
                 delays = clock.backoff(0.05, 2, 5.0)
             if not self.is_stopping:
-                signal.wait(seconds)
+                self.was_woken = signal.wait(seconds)
 
     def recover_from(self, error: Exception) -> None:
         """Be ready to tick again after ``error``."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ..clock import monotonic
 from ..exceptions import ConflictingWorkflow, NonExistentWorkflow
 from ..hub import WORK, hub
 from ..models import Workflow
@@ -58,10 +59,40 @@ class Outcome:
     serializer: str
 
 
+class Burst:
+    """Spares the wake-ups of a burst: each costs the server a global lock at its commit.
+
+    A wake-up is left out if this process sent one less than ``LENGTH`` seconds ago; whoever was woken looks again
+    after that long. Inside a transaction none is left out: nobody knows when it will commit, and the server sends
+    the equal ones of a transaction once.
+    """
+
+    LENGTH = 0.02
+
+    def __init__(self) -> None:
+        self._woke_at = 0.0
+
+    def needs_wake_up(self, in_transaction: bool) -> bool:
+        """Whether a row that is inserted now has to wake somebody."""
+        return in_transaction or monotonic() - self._woke_at >= self.LENGTH
+
+    def woke(self) -> None:
+        """A wake-up was sent."""
+        self._woke_at = monotonic()
+
+    def forget(self) -> None:
+        """The next row wakes somebody whatever came before."""
+        self._woke_at = 0.0
+
+
+#: The enqueues of this process.
+burst = Burst()
+
+
 @cache
 def _submit_sql(dialect: Dialect, *, claimed: bool, wakes: bool) -> str:
     started = f"{dialect.now}, 1, 1" if claimed else "NULL, 0, 0"
-    returning = "id, pg_notify('dbos', 'work')" if wakes else "id"
+    returning = f"id, pg_notify('{vendor.CHANNEL}', '{WORK}')" if wakes else "id"
     return f"""
         INSERT INTO dbos_workflow (id, name, status, inputs, serializer, executor_id, queue_name, priority, parent_id,
                                    schedule_name, application_version, application_name, started_at, epoch, attempts)
@@ -78,7 +109,8 @@ def submit(submission: Submission) -> bool:
     """
     words = dialect()
     claimed = bool(submission.executor_id)
-    sql = _submit_sql(words, claimed=claimed, wakes=words.notifies and not claimed)
+    wakes = not claimed and words.notifies and burst.needs_wake_up(vendor.connection().in_atomic_block)
+    sql = _submit_sql(words, claimed=claimed, wakes=wakes)
     parameters = (
         submission.id,
         submission.name,
@@ -93,6 +125,8 @@ def submit(submission: Submission) -> bool:
         submission.application_name,
     )
     is_new = bool(vendor.fetch(sql, parameters))
+    if is_new and wakes:
+        burst.woke()
     if is_new and not claimed:
         vendor.connection().on_commit(lambda: hub.wake(WORK))
     return is_new
