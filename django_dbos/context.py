@@ -105,6 +105,19 @@ class Execution:
             self.look_up()
             yield Database(partial(self.journal.check, self.lease))
 
+    def settle(self) -> Operation[None]:
+        """The barrier before a durable operation: what was recorded is durable, or it raises why it is not."""
+        if not self.journal.is_settled(self.lease):
+            yield Database(partial(self.journal.barrier, self.lease))
+
+    def keep(self, result: Result, **details: Any) -> Operation[Result]:
+        """See record(); blocks nobody where the journal writes behind."""
+        record = partial(self.record, result, **details)
+        if self.journal.is_write_behind:
+            return record()
+        kept: Result = yield Database(record)
+        return kept
+
     def record(self, result: Result, *, number: int, name: str, started: float, **details: Any) -> Result:
         """Write how operation ``number`` ended; what counts from now on (a predecessor's record may have won)."""
         result, output, error = self.dump(result, name)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -29,9 +30,11 @@ def execute(
     journal: Journal,
     parking: Parking,
     history: History,
+    is_awaited: bool = False,
 ) -> Operation[Result | None]:
     """Run the body of a workflow that this process owns, and write down how it ended. The one place that does.
 
+    With ``is_awaited`` the outcome is durable when the result is given, also where the journal writes behind.
     None: the execution stopped without an outcome of its own - cancelled, lost to another executor, or handed back
     because this executor stops.
     """
@@ -40,6 +43,8 @@ def execute(
         with context.entered(execution):
             result = yield from _run_body(execution, claimed)
             result = yield from _finish(execution, result)
+            if is_awaited or _has_audience(result):
+                yield from execution.settle()
     except GeneratorExit:
         raise
     except WorkflowInterrupted as interruption:
@@ -57,6 +62,8 @@ def execute(
 
 def _let_go(execution: Execution) -> None:
     """Hand back what is still ours. Zero rows: it is not, and there is nothing to hand back."""
+    with suppress(WorkflowInterrupted):
+        execution.journal.barrier(execution.lease)  # what it has recorded goes with it
     executor_id, epoch = execution.lease.key
     try:
         executors.release(executor_id, workflow_id=execution.workflow_id, epoch=epoch)
@@ -98,6 +105,9 @@ def _is_torn_down() -> bool:
 def _finish(execution: Execution, result: Result) -> Operation[Result]:
     """Write down how the body ended; what counts as its result."""
     result, ending = _ending(execution, result if execution.fatal is None else Result(error=execution.fatal))
+    if execution.journal.is_write_behind:
+        execution.journal.finish(execution.lease, ending)
+        return result
     try:
         yield Database(partial(execution.journal.finish, execution.lease, ending))
     except DatabaseError as refusal:  # the database is there, and does not take this outcome: say so instead

@@ -77,7 +77,7 @@ def recorded_result(execution: Execution, number: int, workflow_id: str, timeout
     if recorded is not None:
         return (yield from replayed(recorded))
     execution.look_up()
-    yield Database(partial(execution.journal.barrier, execution.lease))
+    yield from execution.settle()
     started = monotonic()
     result = yield from await_result(workflow_id, timeout, execution)
     return (yield from record_result(execution, number, workflow_id, result, started))
@@ -87,8 +87,7 @@ def record_result(
     execution: Execution, number: int, workflow_id: str, result: Result, started: float
 ) -> Operation[Any]:
     """Record what came of another workflow as operation ``number``, and give it."""
-    record = partial(execution.record, result, number=number, name=GET_RESULT, started=started, child_id=workflow_id)
-    result = yield Database(record)
+    result = yield from execution.keep(result, number=number, name=GET_RESULT, started=started, child_id=workflow_id)
     return result.unwrap()
 
 

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 from asgiref.sync import markcoroutinefunction
 
 from . import context
-from .bridge import Body, Database, Operation, adrive, drive, is_async
+from .bridge import Body, Operation, adrive, drive, is_async
 from .clock import monotonic
 from .context import Execution, Result, StepStatus, in_step, replayed
 from .exceptions import InvalidOption, MaxStepRetriesExceeded
@@ -97,11 +97,10 @@ def step_operation(execution: Execution, number: int, name: str, call: Call, pol
     if recorded is not None:
         return (yield from replayed(recorded))
     execution.look_up()
-    yield Database(partial(execution.journal.barrier, execution.lease))
+    yield from execution.settle()
     started = monotonic()
     result, attempts = yield from attempt(execution, number, call, policy)
-    record = partial(execution.record, result, number=number, name=name, started=started, attempts=attempts)
-    result = yield Database(record)
+    result = yield from execution.keep(result, number=number, name=name, started=started, attempts=attempts)
     return result.unwrap()
 
 

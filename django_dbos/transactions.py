@@ -172,7 +172,7 @@ def transaction_operation(
     if recorded is not None:
         return (yield from replayed(recorded))
     execution.look_up()
-    yield Database(functools.partial(execution.journal.barrier, execution.lease))
+    yield from execution.settle()
     result = yield Database(_Attempt(execution, number, name, call, options).run)
     return result.unwrap()
 

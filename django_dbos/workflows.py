@@ -224,7 +224,7 @@ def _start_child(
     if recorded is not None:
         return recorded.child_id
     parent.look_up()
-    yield Database(partial(parent.journal.barrier, parent.lease))
+    yield from parent.settle()
     submission = start.submission(chosen_id or f"{parent.workflow_id}-{number}", parent.workflow_id)
     now = monotonic()
     checkpoint = Checkpoint(
@@ -303,7 +303,7 @@ def _call_child(parent: Execution, numbers: tuple[int, int], chosen_id: str | No
     if not claims:
         return (yield from recorded_result(parent, result_number, child_id, None))
     started = monotonic()
-    result = yield from execute(claims[0], journal=parent.journal, parking=parent.parking, history={})
+    result = yield from execute(claims[0], journal=parent.journal, parking=parent.parking, history={}, is_awaited=True)
     if result is None:
         return (yield from recorded_result(parent, result_number, child_id, None))
     return (yield from record_result(parent, result_number, child_id, result, started))

@@ -4,6 +4,7 @@ what it needs.
     Dispatcher   claims what waits and hands it to the Pool
     Pool         threads and one event loop on which workflows run
     Scheduler    fires the ticks of schedules
+    Writer       commits what executions record, many at a time
     Listener     carries the wake-ups of other processes into this one
     Recovery     says that we are alive, and takes over from those who are not
     Supervisor   several workers under one parent process
@@ -19,7 +20,7 @@ from ..clock import monotonic
 from ..conf import conf
 from ..queues import declared_queues
 from ..states import ExecutorState
-from ..sysdb import executors, journal, queues
+from ..sysdb import executors, journal, queues, vendor
 from ..sysdb.executors import Registration
 from ..sysdb.vendor import patiently
 from ..sysdb.workflows import Claimed
@@ -30,6 +31,7 @@ from .pool import Pool
 from .recovery import Recovery
 from .scheduler import Scheduler
 from .service import Service
+from .writer import Writer
 
 logger = logging.getLogger("django_dbos")
 
@@ -57,7 +59,12 @@ class Runtime:
         limit = whole_number("concurrency", conf.CONCURRENCY if concurrency is None else concurrency, least=1)
         self.executor_id = executors.new_id()
         self._shutdown_timeout = shutdown_timeout
-        self._pool = Pool(executor_id=self.executor_id, concurrency=limit, journal=journal.inline)
+        self._writer = Writer() if conf.GROUPED_JOURNAL and vendor.dialect().groups else None
+        self._pool = Pool(
+            executor_id=self.executor_id,
+            concurrency=limit,
+            journal=self._writer.journal if self._writer else journal.inline,
+        )
         self._dispatcher = Dispatcher(executor_id=self.executor_id, pool=self._pool, only_queues=queues)
         self._registration = Registration(id=self.executor_id, queues=tuple(self._dispatcher.queue_names()))
         self._recovery = Recovery(self._registration)
@@ -84,16 +91,22 @@ class Runtime:
             service.start()
         hub.open_door(self)
 
-    def stop(self, timeout: float | None = None) -> bool:
-        """Stop claiming, let running steps end, hand back what is unfinished; whether all ended within the time."""
-        deadline = monotonic() + (self._shutdown_timeout if timeout is None else timeout)
+    def drain(self) -> None:
+        """Take nothing new, and tell what runs to end at its next durable operation; returns at once."""
         hub.close_door(self)
         self._recovery.state = ExecutorState.DRAINING
         for service in (self._dispatcher, *self._others):
             service.stop()
-        self._dispatcher.join()
         self._pool.stop()
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Let running steps end and hand back what is unfinished; whether all ended within the time."""
+        deadline = monotonic() + (self._shutdown_timeout if timeout is None else timeout)
+        self.drain()
+        self._dispatcher.join()
         ended = self._pool.join(max(deadline - monotonic(), 0))
+        if self._writer is not None:
+            self._writer.finish(max(deadline - monotonic(), _PATIENCE))
         for service in (*self._others, self._recovery):
             service.stop()
             service.join()
@@ -117,7 +130,8 @@ class Runtime:
         executors.local.discard(self.executor_id)
 
     def _services(self) -> list[Service]:
-        return [self._recovery, self._dispatcher, *self._others]
+        writer = [self._writer] if self._writer else []
+        return [self._recovery, *writer, self._dispatcher, *self._others]
 
     # ---- what the floors below know of us: hub.LocalRunner
 

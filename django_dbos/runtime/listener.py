@@ -6,15 +6,12 @@ from contextlib import suppress
 from typing import Any
 
 import psycopg
-from django.db import connections
 
 from ..conf import conf
 from ..hub import hub
 from ..sysdb import vendor
+from .connections import connect
 from .service import Service, logger
-
-#: Seconds after which a server that does not answer is given up, until the next try.
-_CONNECT = 10
 
 
 class Listener(Service):
@@ -74,7 +71,7 @@ class Listener(Service):
         self._ending.close()
 
     def _connect(self) -> "psycopg.Connection[Any]":
-        connection = psycopg.connect(**{"connect_timeout": _CONNECT, **_parameters()}, autocommit=True)
+        connection = connect(conf.LISTEN_DSN, "listener")
         connection.execute(f"LISTEN {vendor.CHANNEL}")
         return connection
 
@@ -83,15 +80,3 @@ class Listener(Service):
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
-
-
-def _parameters() -> dict[str, Any]:
-    """How to reach the server directly: LISTEN needs a session of its own, which a pooler does not give."""
-    direct = conf.LISTEN_DSN
-    if direct and direct not in connections:
-        return {"conninfo": direct}
-    parameters = connections[direct or vendor.alias()].get_connection_params()
-    parameters.pop("pool", None)
-    for name in ("cursor_factory", "context", "prepare_threshold"):
-        parameters.pop(name, None)
-    return {**parameters, "application_name": "django-dbos listener"}

@@ -29,6 +29,10 @@ class Lease:
     def __init__(self, workflow_id: str, executor_id: str, epoch: int) -> None:
         self.workflow_id = workflow_id
         self.key = (executor_id, epoch)
+        #: How many writes of a write-behind journal are still on their way.
+        self.unsettled = 0
+        #: Why one of them was refused; the execution meets it at its next durable operation.
+        self.refusal: BaseException | None = None
         self._stopping = threading.Event()
 
     def renew(self, executor_id: str, epoch: int) -> None:
@@ -100,6 +104,9 @@ class Journal(Protocol):
     """How an execution writes. A write-behind form may return from record() before the checkpoint is durable;
     what was refused then surfaces at the next barrier()."""
 
+    #: Whether record() and finish() return before what they write is durable, and never block.
+    is_write_behind: bool
+
     def record(self, lease: Lease, checkpoint: Checkpoint) -> Recorded | None:
         """Write a checkpoint; what a predecessor recorded at this number, if that came first.
 
@@ -109,11 +116,19 @@ class Journal(Protocol):
     def check(self, lease: Lease) -> None:
         """Raises WorkflowCancelled or OwnershipLost if the workflow is no longer ours."""
 
+    def is_settled(self, lease: Lease) -> bool:
+        """Whether barrier() has nothing to wait for and nothing to raise."""
+
     def barrier(self, lease: Lease) -> None:
         """Return when every checkpoint that this execution recorded is durable."""
 
     def finish(self, lease: Lease, ending: Ending) -> None:
         """Write the outcome. Raises WorkflowCancelled or OwnershipLost if the workflow is no longer ours."""
+
+
+# Said so that no planner takes the index of what is pending for it: the row is to be found by its id, and that
+# index is full of what was pending a moment ago.
+IS_PENDING = "status || '' = 'PENDING'"
 
 
 @cache
@@ -124,7 +139,7 @@ def _record_sql(dialect: Dialect) -> str:
                                executor_id, started_at, completed_at)
         SELECT id, %s, %s, %s, %s, %s, %s, %s, executor_id, {dialect.ago}, {dialect.ago}
         FROM dbos_workflow
-        WHERE id = %s AND status = 'PENDING' AND executor_id = %s AND epoch = %s
+        WHERE id = %s AND {IS_PENDING} AND executor_id = %s AND epoch = %s
         ON CONFLICT (workflow_id, number) DO NOTHING
     """  # noqa: S608
 
@@ -135,7 +150,7 @@ def _finish_sql(dialect: Dialect) -> str:
         UPDATE dbos_workflow
         SET status = %s, output = %s, error = %s, deduplication_id = '',
             updated_at = {dialect.now}, completed_at = {dialect.now}
-        WHERE id = %s AND status = 'PENDING' AND executor_id = %s AND epoch = %s
+        WHERE id = %s AND {IS_PENDING} AND executor_id = %s AND epoch = %s
     """  # noqa: S608
 
 
@@ -209,8 +224,16 @@ def explain(lease: Lease, number: int | None = None) -> Recorded | None:
     return None if number is None else recorded(lease.workflow_id, number)
 
 
+def has_ended_as(lease: Lease, key: tuple[str, int], ending: Ending) -> bool:
+    """Whether an outcome that was refused is there already: committed just before its connection broke."""
+    row = _row(lease.workflow_id)
+    return row is not None and (row["status"], row["executor_id"], row["epoch"]) == (ending.status, *key)
+
+
 class InlineJournal:
     """One guarded autocommit statement per write, on the caller's own connection."""
+
+    is_write_behind = False
 
     def record(self, lease: Lease, checkpoint: Checkpoint) -> Recorded | None:
         """See Journal.record()."""
@@ -219,6 +242,10 @@ class InlineJournal:
     def check(self, lease: Lease) -> None:
         """See Journal.check()."""
         patiently(lambda: explain(lease), pause=lease.pause)
+
+    def is_settled(self, lease: Lease) -> bool:
+        """See Journal.is_settled()."""
+        return True
 
     def barrier(self, lease: Lease) -> None:
         """Nothing to wait for: what was recorded is durable already."""
@@ -243,9 +270,7 @@ class InlineJournal:
             values = (ending.status.value, ending.output, ending.error, lease.workflow_id, *key)
             if vendor.execute(_finish_sql(dialect()), values) == 1:
                 return
-            row = _row(lease.workflow_id)
-            # The statement may have committed just before its connection broke: then this is our own outcome.
-            if row is not None and (row["status"], row["executor_id"], row["epoch"]) == (ending.status, *key):
+            if has_ended_as(lease, key, ending):
                 return
             explain(lease)
 

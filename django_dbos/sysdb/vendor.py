@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
+import psycopg
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import Atomic, atomic
@@ -44,6 +45,8 @@ class Dialect:
     lateral: bool
     #: Whether NOTIFY exists.
     notifies: bool
+    #: Whether rows of many workflows can be written by one statement, whose answer tells which were accepted.
+    groups: bool
     #: What ends this transaction's session if its process stands still in the middle (a column of a SELECT).
     bounds_idling: str
 
@@ -57,6 +60,7 @@ POSTGRESQL: Final = Dialect(
     skip_locked="FOR UPDATE SKIP LOCKED",
     lateral=True,
     notifies=True,
+    groups=True,
     bounds_idling="SET_CONFIG('idle_in_transaction_session_timeout', '10s', TRUE)",
 )
 # SQLite has one writer at a time: a statement that writes has all rows to itself, there is nothing to skip.
@@ -69,6 +73,7 @@ SQLITE: Final = Dialect(
     skip_locked="",
     lateral=False,
     notifies=False,
+    groups=False,
     bounds_idling="NULL",
 )
 _DIALECTS: Final = {dialect.name: dialect for dialect in (POSTGRESQL, SQLITE)}
@@ -176,6 +181,14 @@ def is_outage(error: BaseException) -> bool:
         return True
     # A lost connection has no SQLSTATE: nothing came back that could carry one.
     return isinstance(error, OperationalError | InterfaceError) and connection().vendor == "postgresql"
+
+
+def wrapped(error: psycopg.Error) -> DatabaseError:
+    """An error of the driver as Django would raise it."""
+    kind = OperationalError if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else DatabaseError
+    wrapping = kind(*error.args)
+    wrapping.__cause__ = error
+    return wrapping
 
 
 def is_refused_write(error: BaseException) -> bool:

@@ -58,6 +58,12 @@ def others_can_write() -> bool:
         return True
 
 
+def stop_when_settled(worker: WorkerProcess, ledger: Ledger) -> None:
+    """Stop a worker (SIGSTOP) once what its bodies have ended is recorded, which may be a moment after the end."""
+    eventually(lambda: Step.objects.count() == len(ledger.entries("end")))
+    stop(worker.process)
+
+
 def hand_over(
     workflow: Callable[[Ledger, Gate], Any], ledger: Ledger, gate: Gate, start_worker: StartWorker
 ) -> tuple[WorkerProcess, WorkerProcess, str]:
@@ -66,7 +72,7 @@ def hand_over(
     zombie = start_worker("--concurrency", "1")
     handle = start_workflow(workflow, ledger, gate)
     assert gate.wait_held() == zombie.pid
-    stop(zombie.process)
+    stop_when_settled(zombie, ledger)
     heir = start_worker()
     handle.get_result(timeout=30)
     assert handle.get_status().executor_id == heir.executor_id
@@ -152,7 +158,7 @@ def test_a_worker_that_goes_on_while_another_is_at_the_same_step_writes_nothing(
     zombie = start_worker("--concurrency", "1")
     handle = start_workflow(workflow, ledger, gate)
     assert gate.wait_held() == zombie.pid
-    stop(zombie.process)
+    stop_when_settled(zombie, ledger)
     heir = start_worker("--concurrency", "1")
     assert gate.wait_held(1) == heir.pid
     before = snapshot(handle.workflow_id)

@@ -63,3 +63,9 @@ def passing_time(monkeypatch: pytest.MonkeyPatch) -> Time:
 def threads(prefix: str) -> list[threading.Thread]:
     """The living threads whose names begin so."""
     return [thread for thread in threading.enumerate() if thread.name.startswith(prefix)]
+
+
+@pytest.fixture
+def inline_journal(settings: Any) -> None:
+    """Runtimes whose workflows write on the connections of their own threads."""
+    settings.DBOS = {**settings.DBOS, "GROUPED_JOURNAL": False}

@@ -100,6 +100,7 @@ class Command(BaseCommand):
         self.stdout.write(f"dbos_worker {runtime.executor_id} ready")
         self.stdout.flush()
         request.wait()
+        runtime.drain()
         self.stdout.write("dbos_worker stopping")
         self.stdout.flush()
         if not runtime.stop():
