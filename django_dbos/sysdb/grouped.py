@@ -6,6 +6,7 @@ gathers. A lone workflow therefore writes its own checkpoints on its own thread,
 busy process commits hundreds at a time.
 """
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -160,7 +161,10 @@ class GroupedJournal:
         if lease.refusal is not None:
             raise lease.refusal
         self._add(Entry(lease, lease.key, ending=ending))
-        self._lead()  # if somebody else is writing, the writer is woken for what came meanwhile
+        if _is_on_event_loop():
+            self._wake()  # here nothing may block
+        else:
+            self._lead()  # if somebody else is writing, the writer is woken for what came meanwhile
 
     def is_settled(self, lease: Lease) -> bool:
         """See Journal.is_settled()."""
@@ -316,6 +320,14 @@ class GroupedJournal:
                 lease.refusal = OwnershipLost(lease.workflow_id)
                 executors.release(lease.key[0], workflow_id=lease.workflow_id, epoch=lease.key[1])
         return True
+
+
+def _is_on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _is_same(recorded: Recorded, checkpoint: Checkpoint | None) -> bool:

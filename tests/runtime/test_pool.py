@@ -13,6 +13,7 @@ from django_dbos.runtime import pool as pool_module
 from django_dbos.runtime.pool import Pool
 from django_dbos.states import WorkflowStatus
 from django_dbos.sysdb import journal
+from django_dbos.sysdb.grouped import GroupedJournal
 from django_dbos.sysdb.workflows import Claimed
 from tests.models import Row
 from tests.runtime.conftest import Opened, threads
@@ -190,6 +191,24 @@ def test_with_the_grouped_journal_threads_need_no_connection_for_what_they_recor
             other.get_result(timeout=20)
         assert not opened.by("dbos-worker")
         assert not opened.by("dbos-database")
+
+
+@committed
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL has the grouped journal")
+def test_the_event_loop_never_writes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaders: set[str] = set()
+    lead = GroupedJournal._lead
+
+    def noting(self: GroupedJournal) -> bool:
+        leaders.add(threading.current_thread().name)
+        return lead(self)
+
+    monkeypatch.setattr(GroupedJournal, "_lead", noting)
+    with Runtime():
+        for handle in [start_workflow(pooled_async_steps, 3) for _ in range(8)]:
+            handle.get_result(timeout=20)
+    assert leaders
+    assert "dbos-loop" not in leaders
 
 
 @committed
