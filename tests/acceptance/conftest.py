@@ -5,11 +5,30 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
 from tests.acceptance.observed import Gate, Ledger
-from tests.support import WorkerProcess
+from tests.support import WorkerProcess, eventually
 
 NewGate = Callable[..., Gate]
+
+
+@pytest.fixture(autouse=True)
+def ended_sessions(request: pytest.FixtureRequest, _django_db_helper: None) -> Iterator[None]:
+    """The server ends the last statement of a killed worker before the tables are emptied under it."""
+    yield
+    if request.node.get_closest_marker("django_db") is not None and connection.vendor == "postgresql":
+        eventually(lambda: not busy_sessions(), message="a session is still at work")
+
+
+def busy_sessions() -> list[str]:
+    """What other sessions of this database are executing, or have begun and not committed."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT query FROM pg_stat_activity WHERE datname = CURRENT_DATABASE() AND pid <> PG_BACKEND_PID()"
+            " AND backend_type = 'client backend' AND state <> 'idle'"
+        )
+        return [query for (query,) in cursor.fetchall()]
 
 
 @pytest.fixture
