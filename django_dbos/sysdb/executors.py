@@ -64,17 +64,22 @@ def beat(executor_id: str, state: ExecutorState = ExecutorState.RUNNING) -> bool
     return vendor.execute(_beat_sql(dialect()), (state.value, executor_id)) == 1
 
 
-_SILENT = "state IN ('running', 'draining') AND heartbeat_at < {long_ago}"
+_SILENT = "heartbeat_at < {long_ago}"
+_SAID_TO_LIVE = "state IN ('running', 'draining')"
 
 
 @cache
 def _late_sql(dialect: Dialect) -> str:
-    silent_for = dialect.age.format("heartbeat_at")
-    return f"SELECT id, {silent_for} FROM dbos_executor WHERE {_SILENT.format(long_ago=dialect.ago)}"  # noqa: S608
+    # One that was given up may have come back, claimed something, and died before it could say that it lives.
+    return f"""
+        SELECT id, {dialect.age.format("heartbeat_at")} FROM dbos_executor
+        WHERE {_SILENT.format(long_ago=dialect.ago)}
+        AND ({_SAID_TO_LIVE} OR id IN (SELECT executor_id FROM dbos_workflow WHERE status = 'PENDING'))
+    """  # noqa: S608
 
 
 def late(quiet: float) -> list[tuple[str, float]]:
-    """Executors that should be alive and have not said so for ``quiet`` seconds, with how long it has been."""
+    """Executors that should be alive, or own work, and have not spoken for ``quiet`` seconds; and for how long."""
     return [(executor_id, float(age)) for executor_id, age in vendor.fetch(_late_sql(dialect()), (quiet,))]
 
 
@@ -113,7 +118,8 @@ def recover(executor_id: str, timeout: float) -> int:
 
 @cache
 def _mark_lost_sql(dialect: Dialect) -> str:
-    return f"UPDATE dbos_executor SET state = 'lost' WHERE id = %s AND {_SILENT.format(long_ago=dialect.ago)}"  # noqa: S608
+    silent = f"{_SAID_TO_LIVE} AND {_SILENT.format(long_ago=dialect.ago)}"
+    return f"UPDATE dbos_executor SET state = 'lost' WHERE id = %s AND {silent}"  # noqa: S608
 
 
 def _mark_lost(executor_id: str, timeout: float) -> None:

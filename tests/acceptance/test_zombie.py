@@ -88,7 +88,8 @@ def wake_up(zombie: WorkerProcess, heir: WorkerProcess, ledger: Ledger, gate: Ga
     gate.open()
     zombie.cont()
     assert handle.get_result(timeout=30) == queued.get_result(timeout=30) == zombie.pid
-    assert Executor.objects.get(pk=zombie.executor_id).state == "running"
+    # It was given up, and says with its next heartbeat that it lives.
+    eventually(lambda: Executor.objects.get(pk=zombie.executor_id).state == "running")
 
 
 def snapshot(workflow_id: str) -> list[Any]:

@@ -154,17 +154,24 @@ def test_only_this_executors_unfinished_work_is_recovered() -> None:
 
 
 @rolled_back
-@pytest.mark.parametrize(
-    ("silent_for", "state"),
-    [(TIMEOUT - 2, "running"), (TIMEOUT + 1, "stopped"), (TIMEOUT + 1, "lost")],
-    ids=["it spoke up", "it stopped", "it is lost already"],
-)
-def test_whether_it_is_still_silent_is_asked_again_when_its_work_is_taken(silent_for: float, state: str) -> None:
-    executor("me", silent_for=silent_for, state=state)
+def test_whether_it_is_still_silent_is_asked_again_when_its_work_is_taken() -> None:
+    executor("me", silent_for=TIMEOUT - 2)
     owned("w", "me")
     assert executors.recover("me", TIMEOUT) == 0
     assert statuses() == {"w": ("PENDING", "me")}
-    assert state_of("me") == state
+    assert state_of("me") == "running"
+
+
+@rolled_back
+@pytest.mark.parametrize("state", ["stopped", "lost"])
+def test_one_that_was_given_up_and_owns_work_again_is_late_and_its_work_is_recovered(state: str) -> None:
+    executor("back", silent_for=TIMEOUT + 1, state=state)
+    executor("gone for good", silent_for=TIMEOUT + 1, state=state)
+    owned("w", "back")
+    assert [executor_id for executor_id, _ in executors.late(TIMEOUT)] == ["back"]
+    assert executors.recover("back", TIMEOUT) == 1
+    assert statuses() == {"w": ("ENQUEUED", "")}
+    assert state_of("back") == state
 
 
 @rolled_back
