@@ -204,7 +204,11 @@ class GroupedJournal:
         self._closing.set()
 
     def close(self) -> None:
-        """Close the journal's connection."""
+        """Close the journal for good; whoever still has something to write is told that its executor stops."""
+        self.give_up()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -266,19 +270,24 @@ class GroupedJournal:
         for delay in clock.backoff(0.01, 2, 5.0):
             try:
                 if self._connection is None:
-                    self._connection = self._connect()
+                    self._connection = self._reconnect()
                 accepted = write_group(self._connection, group)
             except psycopg.Error as error:
                 if not _will_pass(error):
                     raise
                 vendor.outage_seen(error)
-                self.close()
+                self._disconnect()
                 if self._closing.wait(delay):
                     raise InterruptedError("the journal closes") from error
             else:
                 vendor.outage_over()
                 return accepted
         raise AssertionError("a back-off never ends")
+
+    def _reconnect(self) -> "psycopg.Connection[Any]":
+        if self._closing.is_set():  # it would stay open for ever
+            raise InterruptedError("the journal is closed")
+        return self._connect()
 
     def _commit_apart(self, group: list[Entry], error: psycopg.Error) -> tuple[list[Entry], list[Entry]]:
         """Split a group that the database does not take until the bad row is alone, and its workflow with it."""

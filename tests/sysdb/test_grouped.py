@@ -253,3 +253,16 @@ def test_when_the_journal_gives_up_on_a_database_that_is_away_who_waits_is_told(
     with pytest.raises(ExecutorStopping):
         elsewhere(lambda: journal.barrier(lease))
     assert not journal.is_empty
+
+
+def test_a_closed_journal_opens_no_connection_and_who_comes_late_is_told(journal: Counting) -> None:
+    early, late = claim("early"), claim("late")
+    journal.record(early, checkpoint())
+    journal.barrier(early)
+    journal.close()
+    journal.record(late, checkpoint())
+    with pytest.raises(ExecutorStopping):
+        journal.barrier(late)
+    with pytest.raises(InterruptedError):
+        journal.finish(late, success())
+    assert journal._connection is None
