@@ -5,7 +5,6 @@ short blocking call), :class:`Body` (the user's function), :class:`Wait` - and r
 does each on the calling thread; :func:`adrive` on the running event loop, with blocking calls moved to a thread.
 """
 
-import asyncio
 import inspect
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from typing import Any, Protocol, TypeVar, cast
 from asgiref.sync import iscoroutinefunction, sync_to_async
 
 from .exceptions import BlockingCall
-from .hub import Signal
+from .hub import Signal, on_event_loop
 
 T = TypeVar("T")
 
@@ -138,12 +137,3 @@ async def adrive(operation: Operation[T]) -> T:
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling ``function`` gives a coroutine; asked once, at registration."""
     return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
-
-
-def on_event_loop() -> bool:
-    """Whether this thread is running an event loop right now."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -119,6 +119,15 @@ class LocalRunner(Protocol):
         """Run a claimed workflow on the slot that was reserved for it."""
 
 
+def on_event_loop() -> bool:
+    """Whether this thread is running an event loop right now, which a blocking call would hold up."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 #: The wake-ups of this process.
 hub = Hub()
 

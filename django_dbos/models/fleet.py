@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.db import models
-from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
@@ -88,13 +87,6 @@ class Executor(models.Model):
         verbose_name = _("executor")
         verbose_name_plural = _("executors")
         ordering = ("-started_at",)
-        indexes = (
-            models.Index(
-                fields=("heartbeat_at",),
-                condition=Q(state__in=[ExecutorState.RUNNING, ExecutorState.DRAINING]),
-                name="dbos_executor_silent",
-            ),
-        )
 
     def __str__(self) -> str:
         return self.id

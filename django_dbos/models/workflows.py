@@ -109,6 +109,9 @@ class Workflow(models.Model):
     is_debounced = models.BooleanField(_("debounced"), default=False, db_default=False)
     debounce_deadline = models.DateTimeField(_("debounce deadline"), null=True, blank=True)
 
+    #: Whether a process somewhere wants to be told at once what becomes of this workflow.
+    is_awaited = models.BooleanField(_("awaited"), default=False, db_default=False)
+
     created_at = models.DateTimeField(_("created"), db_default=Now())
     updated_at = models.DateTimeField(_("updated"), db_default=Now())
     started_at = models.DateTimeField(_("started"), null=True, blank=True)

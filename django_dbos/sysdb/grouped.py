@@ -6,7 +6,6 @@ gathers. A lone workflow therefore writes its own checkpoints on its own thread,
 busy process commits hundreds at a time.
 """
 
-import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from django.db import DatabaseError, InterfaceError
 
 from .. import clock, serialization
 from ..exceptions import ExecutorStopping, OwnershipLost, WorkflowInterrupted
-from ..hub import hub, outcome_of
+from ..hub import hub, on_event_loop, outcome_of
 from ..states import WorkflowStatus
 from . import executors, vendor
 from .journal import IS_PENDING, Checkpoint, Ending, Lease, Recorded, explain, has_ended_as
@@ -161,7 +160,7 @@ class GroupedJournal:
         if lease.refusal is not None:
             raise lease.refusal
         self._add(Entry(lease, lease.key, ending=ending))
-        if _is_on_event_loop():
+        if on_event_loop():
             self._wake()  # here nothing may block
         else:
             self._lead()  # if somebody else is writing, the writer is woken for what came meanwhile
@@ -329,14 +328,6 @@ class GroupedJournal:
                 lease.refusal = OwnershipLost(lease.workflow_id)
                 executors.release(lease.key[0], workflow_id=lease.workflow_id, epoch=lease.key[1])
         return True
-
-
-def _is_on_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _is_same(recorded: Recorded, checkpoint: Checkpoint | None) -> bool:
