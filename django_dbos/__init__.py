@@ -20,9 +20,22 @@ if TYPE_CHECKING:
     from .control import cancel_workflow as cancel_workflow
     from .control import fork_workflow as fork_workflow
     from .control import resume_workflow as resume_workflow
+    from .events import aget_all_events as aget_all_events
+    from .events import aget_event as aget_event
+    from .events import aset_event as aset_event
+    from .events import get_all_events as get_all_events
+    from .events import get_event as get_event
+    from .events import set_event as set_event
     from .handles import WorkflowHandle as WorkflowHandle
     from .handles import aretrieve_workflow as aretrieve_workflow
     from .handles import retrieve_workflow as retrieve_workflow
+    from .messages import SendMessage as SendMessage
+    from .messages import arecv as arecv
+    from .messages import asend as asend
+    from .messages import asend_bulk as asend_bulk
+    from .messages import recv as recv
+    from .messages import send as send
+    from .messages import send_bulk as send_bulk
     from .queues import Queue as Queue
     from .runtime import Runtime as Runtime
     from .schedules import SchedulerMode as SchedulerMode
@@ -30,6 +43,12 @@ if TYPE_CHECKING:
     from .serialization import register_type as register_type
     from .states import WorkflowStatus as WorkflowStatus
     from .steps import step as step
+    from .timers import anow as anow
+    from .timers import arandom_uuid as arandom_uuid
+    from .timers import asleep as asleep
+    from .timers import now as now
+    from .timers import random_uuid as random_uuid
+    from .timers import sleep as sleep
     from .transactions import transaction as transaction
     from .workflows import astart_workflow as astart_workflow
     from .workflows import start_workflow as start_workflow
@@ -40,6 +59,7 @@ _EXPORTS: dict[str, str] = {
     "Queue": "queues",
     "Runtime": "runtime",
     "SchedulerMode": "schedules",
+    "SendMessage": "messages",
     "SetEnqueueOptions": "context",
     "SetWorkflowID": "context",
     "StepStatus": "context",
@@ -47,15 +67,33 @@ _EXPORTS: dict[str, str] = {
     "WorkflowStatus": "states",
     "acancel_workflow": "control",
     "afork_workflow": "control",
+    "aget_all_events": "events",
+    "aget_event": "events",
+    "anow": "timers",
+    "arandom_uuid": "timers",
+    "arecv": "messages",
     "aresume_workflow": "control",
     "aretrieve_workflow": "handles",
+    "asend": "messages",
+    "asend_bulk": "messages",
+    "aset_event": "events",
+    "asleep": "timers",
     "astart_workflow": "workflows",
     "cancel_workflow": "control",
     "fork_workflow": "control",
+    "get_all_events": "events",
+    "get_event": "events",
+    "now": "timers",
+    "random_uuid": "timers",
+    "recv": "messages",
     "register_type": "serialization",
     "resume_workflow": "control",
     "retrieve_workflow": "handles",
     "scheduled": "schedules",
+    "send": "messages",
+    "send_bulk": "messages",
+    "set_event": "events",
+    "sleep": "timers",
     "start_workflow": "workflows",
     "step": "steps",
     "step_id": "context",

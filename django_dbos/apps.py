@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
-from .hub import provide_heart
+from .hub import provide_ear, provide_heart
 
 
 class DBOSConfig(AppConfig):
@@ -16,10 +16,12 @@ class DBOSConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Learn the workflows of every installed application, and who beats for a process that runs some itself."""
+        """Learn the workflows of every application, and who beats and listens where no worker runs."""
         # Imported here: the models must be ready.
         from . import checks  # noqa: F401 - registers them
+        from .runtime.ear import start_ear
         from .runtime.heart import start_heart
 
         provide_heart(start_heart)
+        provide_ear(start_ear)
         autodiscover_modules("workflows")

@@ -98,12 +98,15 @@ class Execution:
                 "Use @transaction for writes that must commit with a step, or leave the block first."
             )
 
-    def wait(self, signal: Signal, seconds: float) -> Operation[None]:
-        """Wait for at most so many seconds, holding nothing; raises what the execution has to stop for."""
-        woken = yield Wait(signal, seconds, self.parking.released())
-        if woken or local_runner() is None:  # without a runtime nobody here looks on our behalf
-            self.look_up()
-            yield Database(partial(self.journal.check, self.lease))
+    def wait(self, signal: Signal, seconds: float) -> Operation[bool]:
+        """Wait for at most so many seconds, holding nothing; whether one has to look why it is over: see check()."""
+        woken: bool = yield Wait(signal, seconds, self.parking.released())
+        self.look_up()
+        return woken or local_runner() is None  # without a runtime nobody here looks on our behalf
+
+    def check(self) -> Operation[None]:
+        """Raises what the execution has to stop for, by the database's word."""
+        yield Database(partial(self.journal.check, self.lease))
 
     def settle(self) -> Operation[None]:
         """The barrier before a durable operation: what was recorded is durable, or it raises why it is not."""
@@ -118,7 +121,16 @@ class Execution:
         kept: Result = yield Database(record)
         return kept
 
-    def record(self, result: Result, *, number: int, name: str, started: float, **details: Any) -> Result:
+    def record(
+        self,
+        result: Result,
+        *,
+        number: int,
+        name: str,
+        started: float,
+        completed: float | None = None,
+        **details: Any,
+    ) -> Result:
         """Write how operation ``number`` ended; what counts from now on (a predecessor's record may have won)."""
         result, output, error = self.dump(result, name)
         checkpoint = Checkpoint(
@@ -128,7 +140,7 @@ class Execution:
             error=error,
             serializer=self.serializer,
             started=started,
-            completed=monotonic(),
+            completed=monotonic() if completed is None else completed,
             **details,
         )
         earlier = self.journal.record(self.lease, checkpoint)
@@ -175,6 +187,8 @@ _step: ContextVar[StepStatus | None] = ContextVar("dbos_step", default=None)
 
 #: Every execution of this process, by workflow id.
 _running: dict[str, Execution] = {}
+#: The workflows that this process's runtimes were given to run.
+_here: set[str] = set()
 _running_lock = threading.Lock()
 
 
@@ -183,6 +197,7 @@ def _forget_running() -> None:
     global _running_lock
     _running_lock = threading.Lock()
     _running.clear()
+    _here.clear()
 
 
 os.register_at_fork(after_in_child=_forget_running)
@@ -191,6 +206,12 @@ os.register_at_fork(after_in_child=_forget_running)
 def current() -> Execution | None:
     """The execution whose body calls; None outside workflows and inside their steps."""
     return None if _step.get() is not None else _execution.get()
+
+
+def enclosing() -> tuple[Execution, StepStatus] | None:
+    """The execution inside whose step this is called, and that step; None elsewhere."""
+    execution, status = _execution.get(), _step.get()
+    return None if execution is None or status is None else (execution, status)
 
 
 def required(operation: str) -> Execution:
@@ -239,6 +260,21 @@ def adopt(claimed: Claimed) -> bool:
             return False
         execution.lease.renew(claimed.executor_id, claimed.epoch)
         return True
+
+
+def arrive(workflow_id: str) -> None:
+    """Say that a workflow is about to run in this process; until leave()."""
+    _here.add(workflow_id)
+
+
+def leave(workflow_id: str) -> None:
+    """Say that a workflow does not run in this process any more."""
+    _here.discard(workflow_id)
+
+
+def is_here(workflow_id: str) -> bool:
+    """Whether a workflow runs in this process, or is about to: then its end is heard of without a look."""
+    return workflow_id in _here
 
 
 def running_of(executor_id: str) -> list[Execution]:

@@ -121,7 +121,7 @@ def _ending(execution: Execution, result: Result) -> tuple[Result, Ending]:
     status = WorkflowStatus.SUCCESS if result.error is None else WorkflowStatus.ERROR
     if execution.is_dead_letter:
         status = WorkflowStatus.MAX_RECOVERY_ATTEMPTS_EXCEEDED
-    return result, Ending(status=status, output=output, error=error)
+    return result, Ending(status=status, output=output, error=error, serializer=execution.serializer)
 
 
 def _signal_for(result: Result) -> Signal:

@@ -4,24 +4,21 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from . import context, serialization
-from .bridge import Database, Operation, Wait, adrive, drive
+from .bridge import Database, Operation, adrive, drive
 from .clock import monotonic
-from .conf import conf
 from .context import Execution, Result, replayed
 from .exceptions import AwaitedWorkflowCancelled, MaxRecoveryAttemptsExceeded, ResultTimeout
-from .hub import Signal, hub, interruption_of, local_runner, outcome_of
+from .hub import OUTCOME, Watch
 from .models import Workflow
 from .states import WorkflowStatus
-from .sysdb import vendor, workflows
-from .sysdb.workflows import Outcome
+from .sysdb import workflows
+from .sysdb.journal import Ending
+from .waiting import known, wait_for
 
 R = TypeVar("R")
 
 #: The name under which waiting for a workflow's result is recorded.
 GET_RESULT = "DBOS.getResult"
-# Where nobody tells us that a workflow of another process has finished, the first looks are close together.
-_FIRST_LOOK = 0.005
-_UNWATCHED = 60
 
 
 class WorkflowHandle(Generic[R]):
@@ -92,45 +89,25 @@ def record_result(
 
 
 def await_result(workflow_id: str, timeout: float | None, execution: Execution | None) -> Operation[Result]:
-    """Look, wait to be woken but not for too long, look again, until the workflow has finished."""
-    channels = [outcome_of(workflow_id)] + ([interruption_of(execution.workflow_id)] if execution else [])
+    """Wait until a workflow has finished; what came of it, or a ResultTimeout."""
     deadline = None if timeout is None else monotonic() + timeout
-    with hub.listen(*channels) as signal:
-        pause = _FIRST_LOOK
-        while (outcome := (yield Database(partial(_look, workflow_id, execution)))) is None:
-            if deadline is not None and monotonic() >= deadline:
-                return Result(error=_timed_out(workflow_id, timeout))
-            seconds = pause if deadline is None else min(pause, max(deadline - monotonic(), 0))
-            yield from _wait(signal, seconds, execution)
-            pause = _next_pause(pause)
+    outcome = yield from wait_for(
+        Watch(OUTCOME, workflow_id),
+        partial(workflows.find_outcome, workflow_id),
+        execution=execution,
+        until=partial(known, deadline),
+    )
+    if outcome is None:
+        return Result(error=_timed_out(workflow_id, timeout))
     result: Result = yield Database(partial(unwrapped, workflow_id, outcome))
     return result
-
-
-def _look(workflow_id: str, execution: Execution | None) -> Outcome | None:
-    if execution is None:
-        return workflows.find_outcome(workflow_id)
-    return vendor.patiently(lambda: workflows.find_outcome(workflow_id), pause=execution.lease.pause)
-
-
-def _next_pause(pause: float) -> float:
-    # Where a runtime runs, it looks for all who wait here; nobody needs to look for himself so often.
-    longest = conf.POLL_INTERVAL * (_UNWATCHED if local_runner() is not None else 1)
-    return min(pause * 2, longest)
-
-
-def _wait(signal: Signal, seconds: float, execution: Execution | None) -> Operation[None]:
-    if execution is None:
-        yield Wait(signal, seconds)
-    else:
-        yield from execution.wait(signal, seconds)
 
 
 def _timed_out(workflow_id: str, timeout: float | None) -> ResultTimeout:
     return ResultTimeout(f"Workflow {workflow_id} did not finish within {timeout:g} s; it goes on.")
 
 
-def unwrapped(workflow_id: str, outcome: Outcome) -> Result:
+def unwrapped(workflow_id: str, outcome: Ending) -> Result:
     """What a waiter gets of a finished workflow."""
     match outcome.status:
         case WorkflowStatus.SUCCESS:

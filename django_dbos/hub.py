@@ -10,19 +10,43 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from .clock import monotonic
+
+
+class Watch(NamedTuple):
+    """What somebody waits for, so that one look at the database can be made for all who wait in a process.
+
+    ``kind`` is one of the words below; ``key`` the topic of a message, or the key of an event or stream; ``offset``
+    the first entry of a stream that is wanted.
+    """
+
+    kind: str
+    workflow_id: str
+    key: str = ""
+    offset: int = 0
+
+    @property
+    def channel(self) -> str:
+        """The channel that is woken when there may be news of it."""
+        return f"{self.kind}:{self.workflow_id}"
 
 
 class Signal:
     """What one waiter waits on: set from any thread, awaited by a thread or on an event loop."""
 
     def __init__(self) -> None:
+        #: What came with the last wake-up, if it said more than "look".
+        self.news: Any = None
         self._flag = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_flag: asyncio.Event | None = None
 
-    def set(self) -> None:
+    def set(self, news: Any = None) -> None:
         """Wake the waiter, now or at its next wait."""
+        if news is not None:
+            self.news = news
         self._flag.set()
         loop, loop_flag = self._loop, self._loop_flag
         if loop is not None and loop_flag is not None:
@@ -66,25 +90,39 @@ class Hub:
         """Be as new, with nobody waiting."""
         self._lock = threading.Lock()
         self._waiting: defaultdict[str, set[Signal]] = defaultdict(set)
+        self._watches: dict[Signal, Watch] = {}
+        #: When somebody was last seen to wait for anything.
+        self.watched_at = 0.0
+        #: Whether the wake-ups of other processes reach this one at the moment.
+        self.is_hearing = False
 
     @contextmanager
-    def listen(self, *channels: str) -> Iterator[Signal]:
-        """A signal that is set whenever one of ``channels`` is woken, for as long as the block runs."""
+    def listen(self, *channels: str, watch: Watch | None = None) -> Iterator[Signal]:
+        """A signal that is set whenever one of ``channels`` is woken, for as long as the block runs.
+
+        ``watch`` says what is waited for, its channel being one of them.
+        """
         signal = Signal()
+        if watch is not None:
+            channels = (*channels, watch.channel)
         with self._lock:
             for channel in channels:
                 self._waiting[channel].add(signal)
+            if watch is not None:
+                self._watches[signal] = watch
         try:
             yield signal
         finally:
             with self._lock:
+                if self._watches.pop(signal, None) is not None:
+                    self.watched_at = monotonic()
                 for channel in channels:
                     self._forget(channel, signal)
 
-    def wake(self, channel: str) -> None:
-        """Wake everyone in this process who listens on ``channel``."""
+    def wake(self, channel: str, news: Any = None) -> None:
+        """Wake everyone in this process who listens on ``channel``; ``news`` spares them a look."""
         for signal in tuple(self._waiting.get(channel, ())):
-            signal.set()
+            signal.set(news)
 
     def wake_everyone(self) -> None:
         """Wake every waiter: after hints may have been lost, each looks for itself."""
@@ -97,7 +135,17 @@ class Hub:
         """The ids of the workflows for whose end, or interruption, somebody in this process waits."""
         with self._lock:
             channels = [channel.partition(":") for channel in self._waiting]
-        return {workflow_id for _, colon, workflow_id in channels if colon}
+        return {workflow_id for kind, _, workflow_id in channels if kind in _ENDED_BY_AN_OUTCOME}
+
+    def watched(self) -> set[Watch]:
+        """Everything that somebody in this process waits for, apart from outcomes."""
+        with self._lock:
+            return {watch for watch in self._watches.values() if watch.kind != OUTCOME}
+
+    @property
+    def has_watches(self) -> bool:
+        """Whether somebody in this process waits for anything that may come from another one."""
+        return bool(self._watches)
 
     def _forget(self, channel: str, signal: Signal) -> None:
         waiting = self._waiting[channel]
@@ -133,22 +181,28 @@ hub = Hub()
 
 # The channels, by name. A payload on the database's own channel is one of these names.
 WORK = "work"
-_OUTCOME = "workflow:"
-_INTERRUPTION = "interrupt:"
+# The others are a kind of news and the id of a workflow.
+OUTCOME = "outcome"
+MESSAGE = "message"
+EVENT = "event"
+STREAM = "stream"
+_INTERRUPTION = "interrupt"
+_ENDED_BY_AN_OUTCOME = (OUTCOME, STREAM, _INTERRUPTION)
 
 
 def outcome_of(workflow_id: str) -> str:
     """The channel that is woken when a workflow has finished."""
-    return f"{_OUTCOME}{workflow_id}"
+    return f"{OUTCOME}:{workflow_id}"
 
 
 def interruption_of(workflow_id: str) -> str:
     """The channel that is woken when a running workflow has to look up: cancelled, or its executor stops."""
-    return f"{_INTERRUPTION}{workflow_id}"
+    return f"{_INTERRUPTION}:{workflow_id}"
 
 
 _runners: list[LocalRunner] = []
 _heart: Callable[[Any], None] | None = None
+_ear: Callable[[], None] | None = None
 
 
 def _forget_parent() -> None:
@@ -186,3 +240,15 @@ def start_heart(registration: Any) -> None:
     """Start beating for this process's own executor."""
     if _heart is not None:
         _heart(registration)
+
+
+def provide_ear(start: Callable[[], None]) -> None:
+    """Register what carries the wake-ups of other processes into one that has no runtime, while somebody waits."""
+    global _ear
+    _ear = start
+
+
+def start_ear() -> None:
+    """Begin to listen to other processes, unless this one does already."""
+    if _ear is not None and local_runner() is None:
+        _ear()

@@ -57,7 +57,7 @@ def committed_call(name: str, write: Callable[[], T]) -> Operation[T]:
     execution = context.current()
     if execution is None:
         return _plain(partial(_in_transaction, write))
-    return _committed(execution, execution.next_number(), name, write)
+    return committed(execution, execution.next_number(), name, write)
 
 
 def _in_transaction(write: Callable[[], T]) -> T:
@@ -65,7 +65,8 @@ def _in_transaction(write: Callable[[], T]) -> T:
         return write()
 
 
-def _committed(execution: Execution, number: int, name: str, write: Callable[[], Any]) -> Operation[Any]:
+def committed(execution: Execution, number: int, name: str, write: Callable[[], Any]) -> Operation[Any]:
+    """Operation ``number`` of a workflow: ``write()``, in one commit with its checkpoint."""
     recorded = execution.recall(number, name)
     if recorded is not None:
         return (yield from replayed(recorded))

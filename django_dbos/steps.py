@@ -18,8 +18,8 @@ from .bridge import Body, Operation, adrive, drive, is_async
 from .clock import monotonic
 from .context import Execution, Result, StepStatus, in_step, replayed
 from .exceptions import InvalidOption, MaxStepRetriesExceeded
-from .hub import hub, interruption_of
 from .registry import StepDefinition, step_registry
+from .waiting import pause_until
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,7 +64,8 @@ def attempt(execution: Execution, number: int, call: Call, policy: RetryPolicy) 
             if policy.max_attempts == 1 or not (yield from _may_retry(policy, error)):
                 return Result(error=error), count
             if count < policy.max_attempts:
-                yield from _pause(execution, policy.delay(count))
+                # Without a slot or a connection.
+                yield from pause_until(execution, monotonic() + policy.delay(count))
         else:
             return Result(value=value), count
     return Result(error=_exhausted(errors)), policy.max_attempts
@@ -81,14 +82,6 @@ def _exhausted(errors: list[BaseException]) -> BaseException:
     exhausted = MaxStepRetriesExceeded(f"The step failed in each of its {len(errors)} attempts:\n{attempts}", errors)
     exhausted.__cause__ = errors[-1]
     return exhausted
-
-
-def _pause(execution: Execution, seconds: float) -> Operation[None]:
-    """Wait between attempts without a slot or a connection; a shutdown or a cancellation ends the wait."""
-    until = monotonic() + seconds
-    with hub.listen(interruption_of(execution.workflow_id)) as signal:
-        while (remaining := until - monotonic()) > 0:
-            yield from execution.wait(signal, remaining)
 
 
 def step_operation(execution: Execution, number: int, name: str, call: Call, policy: RetryPolicy) -> Operation[Any]:

@@ -1,6 +1,11 @@
 """What is asked of values that users hand in: each refused at once, with what would be right."""
 
+from datetime import timedelta
+
 from .exceptions import InvalidOption
+
+#: The longest duration that is taken, in seconds: a hundred years.
+LONGEST = 100 * 366 * 86400.0
 
 
 def whole_number(name: str, value: object, *, least: int, most: int = 2**31 - 1) -> int:
@@ -15,3 +20,13 @@ def short_text(name: str, value: object, error: type[InvalidOption] = InvalidOpt
     if not isinstance(value, str) or not 1 <= len(value) <= 255 or "\x00" in value:
         raise error(f"{name} is a text of 1 to 255 characters, not {value!r:.300}.")
     return value
+
+
+def seconds_of(name: str, value: object) -> float:
+    """A duration in seconds, given as a number or a timedelta, that is neither negative nor endless."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= LONGEST:
+        raise InvalidOption(
+            f"{name} is a number of seconds from 0 to {LONGEST:.0f}, or a timedelta, not {value!r:.300}."
+        )
+    return float(seconds)

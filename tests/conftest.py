@@ -40,11 +40,13 @@ def no_leaked_threads() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def stopped_heart(_django_db_helper: None) -> Iterator[None]:
-    """A direct call starts a heart for this process; it stops before the tables are emptied."""
+    """A direct call starts a heart for this process, a long wait an ear; they stop before the tables are emptied."""
     yield
-    from django_dbos.runtime.heart import stop_heart  # not before the apps are ready
+    from django_dbos.runtime.ear import stop_ear  # not before the apps are ready
+    from django_dbos.runtime.heart import stop_heart
 
     stop_heart()
+    stop_ear()
 
 
 @pytest.fixture

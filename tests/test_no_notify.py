@@ -20,7 +20,7 @@ from django_dbos import (
     workflow,
 )
 from django_dbos.exceptions import AwaitedWorkflowCancelled
-from django_dbos.hub import WORK, Hub, hub
+from django_dbos.hub import WORK, Hub, Watch, hub
 from django_dbos.models import Workflow
 from django_dbos.runtime import dispatcher, pool
 from django_dbos.runtime.listener import Listener
@@ -88,6 +88,10 @@ class Deliveries:
         """See Hub.awaited()."""
         return hub.awaited()
 
+    def watched(self) -> set[Watch]:
+        """See Hub.watched()."""
+        return hub.watched()
+
 
 @pytest.fixture(autouse=True)
 def deaf_and_dumb(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -95,7 +99,7 @@ def deaf_and_dumb(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     submit_sql, deliveries = rows._submit_sql, Deliveries(Hub.wake)
     monkeypatch.setattr(dispatcher, "hub", deliveries)
     monkeypatch.setattr(pool, "hub", deliveries)
-    monkeypatch.setattr(Hub, "wake", lambda self, channel: None)
+    monkeypatch.setattr(Hub, "wake", lambda self, channel, news=None: None)
     monkeypatch.setattr(Hub, "wake_everyone", lambda self: None)
     monkeypatch.setattr(vendor, "notify", lambda channel: None)
     monkeypatch.setattr(

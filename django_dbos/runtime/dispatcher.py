@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from .. import clock
 from ..conf import conf
-from ..hub import WORK, hub, interruption_of, outcome_of
+from ..hub import STREAM, WORK, Watch, hub, interruption_of, outcome_of
 from ..queues import declared_queues
 from ..registry import workflow_registry
-from ..sysdb import executors, queues, vendor, workflows
+from ..sysdb import executors, queues, vendor, watching, workflows
 from ..sysdb.queues import Claimant
 from ..sysdb.steps import History, load_history
 from ..sysdb.workflows import Burst, Claimed
@@ -36,7 +36,7 @@ class Dispatcher(Service):
 
     def tick(self) -> float:
         """See Service.tick()."""
-        self._watch_outcomes()
+        self._watch()
         claimed: list[Claimed] = []
         taken = self._pool.slots.begin_claim()
         try:
@@ -111,12 +111,15 @@ class Dispatcher(Service):
         again = [row.id for row in claimed if row.may_have_steps]
         return vendor.patiently(lambda: load_history(again), pause=self.pause) if again else {}
 
-    def _watch_outcomes(self) -> None:
-        """Wake those in this process who wait for a workflow that has finished elsewhere, in one look for all."""
+    def _watch(self) -> None:
+        """Wake those in this process who wait for what has happened elsewhere, in one look of each kind for all."""
         if clock.monotonic() < self._watch_at:
             return
         self._watch_at = clock.monotonic() + conf.POLL_INTERVAL
         awaited = hub.awaited()
         for workflow_id in workflows.finished_among(awaited) if awaited else ():
             hub.wake(outcome_of(workflow_id))
+            hub.wake(Watch(STREAM, workflow_id).channel)  # nothing more will come
             hub.wake(interruption_of(workflow_id))  # a cancelled one may itself be waiting here
+        for watch in watching.news_among(hub.watched()):
+            hub.wake(watch.channel)

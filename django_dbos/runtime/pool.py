@@ -108,6 +108,7 @@ class Pool:
             logger.warning("Workflow %s was recovered while it still runs here; it goes on", claimed.id)
             self.slots.release()
             return
+        context.arrive(claimed.id)
         with self._lock:
             self._running[claimed.queue_name] += 1
         definition = workflow_registry.find(claimed.name)
@@ -172,6 +173,7 @@ class Pool:
         return execute(job.claimed, journal=self._journal, parking=parking, history=job.history)
 
     def _done(self, job: _Job) -> None:
+        context.leave(job.claimed.id)
         with self._lock:
             self._running[job.claimed.queue_name] -= 1
             if not self._running[job.claimed.queue_name]:

@@ -18,7 +18,7 @@ from django.db import DatabaseError, InterfaceError
 
 from .. import clock, serialization
 from ..exceptions import ExecutorStopping, OwnershipLost, WorkflowInterrupted
-from ..hub import hub, on_event_loop, outcome_of
+from ..hub import OUTCOME, hub, on_event_loop, outcome_of
 from ..states import WorkflowStatus
 from . import executors, vendor
 from .journal import IS_PENDING, Checkpoint, Ending, Lease, Recorded, explain, has_ended_as
@@ -65,7 +65,7 @@ def _ending_sql(now: str, *, after_steps: bool) -> str:
         FROM UNNEST(%s::text[], %s::text[], %s::int[], %s::int[], %s::text[], %s::text[], %s::text[])
              AS v (id, executor_id, epoch, steps, status, output, error)
         WHERE w.id = v.id AND w.{IS_PENDING} AND w.executor_id = v.executor_id AND w.epoch = v.epoch {steps}
-        RETURNING w.id
+        RETURNING w.id, {vendor.telling(vendor.POSTGRESQL, OUTCOME, "w")}
     """  # noqa: S608
 
 
@@ -244,7 +244,8 @@ class GroupedJournal:
             self._wake()
         for entry in settled:
             if entry.ending is not None:
-                hub.wake(outcome_of(entry.lease.workflow_id))
+                news = entry.ending if entry.lease.refusal is None else None
+                hub.wake(outcome_of(entry.lease.workflow_id), news)
         return True
 
     def _commit(self, group: list[Entry]) -> tuple[list[Entry], list[Entry]]:

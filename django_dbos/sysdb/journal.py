@@ -7,13 +7,13 @@ slipped in between our claim and ours - the primary key decides, and its row cou
 """
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
 
 from .. import clock
 from ..exceptions import ExecutorStopping, OwnershipLost, WorkflowCancelled
-from ..hub import hub, outcome_of
+from ..hub import OUTCOME, hub, outcome_of
 from ..models import Step, Workflow
 from ..states import WorkflowStatus
 from . import executors, vendor
@@ -89,15 +89,18 @@ class Recorded:
     error: str | None
     serializer: str
     child_id: str
+    #: When it was over, or will be, in this process's monotonic seconds; of a step that was read with its history.
+    completed: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a workflow ended: SUCCESS with an output, ERROR or dead letter with an error."""
+    """How a workflow ended: SUCCESS with an output, ERROR or dead letter with an error; or that it was cancelled."""
 
     status: WorkflowStatus
     output: str | None = None
     error: str | None = None
+    serializer: str = "json"
 
 
 class Journal(Protocol):
@@ -151,6 +154,7 @@ def _finish_sql(dialect: Dialect) -> str:
         SET status = %s, output = %s, error = %s, deduplication_id = '',
             updated_at = {dialect.now}, completed_at = {dialect.now}
         WHERE id = %s AND {IS_PENDING} AND executor_id = %s AND epoch = %s
+        RETURNING {vendor.telling(dialect, OUTCOME, "dbos_workflow")}
     """  # noqa: S608
 
 
@@ -195,8 +199,8 @@ def recorded(workflow_id: str, number: int) -> Recorded | None:
     return None if step is None else from_row(step)
 
 
-def from_row(step: Step) -> Recorded:
-    """The checkpoint in a row."""
+def from_row(step: Step, age: float = 0.0) -> Recorded:
+    """The checkpoint in a row; ``age`` is how many seconds ago it was over, by the database's clock."""
     return Recorded(
         number=step.number,
         name=step.name,
@@ -204,6 +208,7 @@ def from_row(step: Step) -> Recorded:
         error=step.error,
         serializer=step.serializer,
         child_id=step.child_id,
+        completed=clock.monotonic() - age,
     )
 
 
@@ -253,7 +258,7 @@ class InlineJournal:
     def finish(self, lease: Lease, ending: Ending) -> None:
         """See Journal.finish()."""
         patiently(lambda: self._finish(lease, ending), pause=lease.pause)
-        hub.wake(outcome_of(lease.workflow_id))
+        hub.wake(outcome_of(lease.workflow_id), ending)
 
     def _record(self, lease: Lease, checkpoint: Checkpoint) -> Recorded | None:
         while True:
@@ -268,7 +273,7 @@ class InlineJournal:
         while True:
             key = lease.key
             values = (ending.status.value, ending.output, ending.error, lease.workflow_id, *key)
-            if vendor.execute(_finish_sql(dialect()), values) == 1:
+            if vendor.fetch(_finish_sql(dialect()), values):
                 return
             if has_ended_as(lease, key, ending):
                 return

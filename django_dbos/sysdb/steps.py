@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
+from django.db.models.functions import Now
+
 from ..models import Step
 from .journal import Recorded, from_row
 
@@ -13,8 +15,9 @@ History = dict[int, Recorded]
 def load_history(workflow_ids: Iterable[str]) -> defaultdict[str, History]:
     """Everything recorded for these workflows, in one query."""
     histories: defaultdict[str, History] = defaultdict(dict)
-    for step in Step.objects.filter(workflow_id__in=list(workflow_ids)):
-        histories[step.workflow_id][step.number] = from_row(step)
+    for step in Step.objects.filter(workflow_id__in=list(workflow_ids)).annotate(read_at=Now()):
+        age = (step.read_at - step.completed_at).total_seconds() if step.completed_at else 0.0
+        histories[step.workflow_id][step.number] = from_row(step, age)
     return histories
 
 

@@ -137,6 +137,17 @@ def notify(channel: str) -> None:
         execute("SELECT pg_notify(%s, %s)", (CHANNEL, channel))
 
 
+def telling(dialect: Dialect, kind: str, row: str) -> str:
+    """An expression that tells every process of ``kind`` of news, if somebody asked to be told; for a RETURNING.
+
+    ``row`` is the workflow's row in that statement, locked by it, so that whoever asks at this moment is either seen
+    here or sees what is committed here.
+    """
+    if not dialect.notifies:
+        return "NULL"
+    return f"CASE WHEN {row}.is_awaited THEN pg_notify('{CHANNEL}', '{kind}:' || {row}.id)::text END"
+
+
 def begin(using: str, *, isolation_level: str | None, read_only: bool) -> None:
     """Give the transaction that has just been opened its isolation level and access mode.
 

@@ -9,9 +9,9 @@ from ..clock import monotonic
 from ..exceptions import ConflictingWorkflow, NonExistentWorkflow
 from ..hub import WORK, hub
 from ..models import Workflow
-from ..states import FINISHED, WorkflowStatus
+from ..states import ACTIVE, FINISHED, WorkflowStatus
 from . import vendor
-from .journal import Checkpoint, Lease, Recorded, explain, insert_checkpoint
+from .journal import Checkpoint, Ending, Lease, Recorded, explain, insert_checkpoint
 from .vendor import Dialect, dialect
 
 
@@ -47,16 +47,6 @@ class Claimed:
     parent_id: str | None = None
     #: Only a row that ran before, or was forked, can have recorded steps.
     may_have_steps: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a finished workflow ended."""
-
-    status: WorkflowStatus
-    output: str | None
-    error: str | None
-    serializer: str
 
 
 class Burst:
@@ -169,7 +159,7 @@ def claimed_by_submission(submission: Submission) -> Claimed:
     )
 
 
-def find_outcome(workflow_id: str) -> Outcome | None:
+def find_outcome(workflow_id: str) -> Ending | None:
     """How a workflow ended; None while it has not. An unknown id raises NonExistentWorkflow."""
     row = Workflow.objects.filter(pk=workflow_id).values("status", "output", "error", "serializer").first()
     if row is None:
@@ -177,13 +167,28 @@ def find_outcome(workflow_id: str) -> Outcome | None:
     return _outcome(row) if row["status"] in FINISHED else None
 
 
+@cache
+def _ask_sql() -> str:
+    active = ", ".join(f"'{status}'" for status in sorted(ACTIVE))
+    return f"UPDATE dbos_workflow SET is_awaited = TRUE WHERE id = %s AND NOT is_awaited AND status IN ({active})"  # noqa: S608
+
+
+def ask_to_be_told(workflow_id: str) -> None:
+    """Let whoever writes news of a workflow tell all processes.
+
+    Zero rows: somebody asked before, or it has finished or does not exist. So look again after having asked.
+    """
+    if dialect().notifies:
+        vendor.execute(_ask_sql(), (workflow_id,))
+
+
 def finished_among(workflow_ids: Collection[str]) -> list[str]:
     """Those of these workflows that have finished."""
     return list(Workflow.objects.finished().filter(pk__in=list(workflow_ids)).order_by().values_list("pk", flat=True))
 
 
-def _outcome(row: Any) -> Outcome:
-    return Outcome(
+def _outcome(row: Any) -> Ending:
+    return Ending(
         status=WorkflowStatus(row["status"]),
         output=row["output"],
         error=row["error"],
