@@ -21,7 +21,7 @@ class Settings:
     #: How many workflows one worker process runs at a time (those that wait do not count).
     CONCURRENCY: int = 16
     #: Whether a worker on PostgreSQL commits the checkpoints and outcomes of its workflows together.
-    GROUPED_JOURNAL: bool = False
+    GROUPED_JOURNAL: bool = True
     #: How long a worker or a waiter trusts that nothing changed without being told.
     POLL_INTERVAL: float = 1.0
     #: How often an executor says that it is alive.

@@ -13,7 +13,7 @@ DEFAULTS = {
     "APPLICATION_NAME": "",
     "APPLICATION_VERSION": None,
     "EXECUTOR_ID": None,
-    "GROUPED_JOURNAL": False,
+    "GROUPED_JOURNAL": True,
     "SERIALIZER": "json",
     "CONCURRENCY": 16,
     "POLL_INTERVAL": 1.0,

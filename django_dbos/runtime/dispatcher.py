@@ -16,6 +16,8 @@ from .service import Service
 
 #: Where workflows wait that were started, not enqueued; every worker serves it.
 _STARTED = ""
+# Who is told of everything looks so many times less often.
+_TOLD = 5
 
 
 class Dispatcher(Service):
@@ -55,8 +57,9 @@ class Dispatcher(Service):
         """After a wake-up there may be more of the same burst, which woke nobody: look again when it is over."""
         if self.was_woken or has_claimed:
             self._alert_until = clock.monotonic() + 2 * Burst.LENGTH
-        is_alert = clock.monotonic() < self._alert_until
-        return Burst.LENGTH if is_alert else clock.jittered(conf.POLL_INTERVAL)
+        if clock.monotonic() < self._alert_until:
+            return Burst.LENGTH
+        return clock.jittered(conf.POLL_INTERVAL * (_TOLD if hub.is_hearing else 1))
 
     def queue_names(self) -> list[str]:
         """The queues that this process serves."""

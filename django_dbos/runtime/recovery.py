@@ -32,8 +32,8 @@ class Recovery(Service):
 
     def tick(self) -> float:
         """See Service.tick()."""
-        self._beat()
-        until_expiry = self._sweep() if clock.monotonic() >= self._trust_from else conf.HEARTBEAT_INTERVAL
+        late = self._beat()
+        until_expiry = self._sweep(late) if clock.monotonic() >= self._trust_from else conf.HEARTBEAT_INTERVAL
         self._release_strays()
         self._prune()
         return min(conf.HEARTBEAT_INTERVAL, until_expiry)
@@ -43,26 +43,29 @@ class Recovery(Service):
         super().recover_from(error)
         self._distrust()
 
-    def _beat(self) -> None:
-        if not executors.beat(self._registration.id, self.state):
+    def _beat(self) -> list[tuple[str, float]]:
+        """Say that we are alive; the others who are late to say so, and for how long they have been silent."""
+        quiet = conf.HEARTBEAT_INTERVAL * _LATE
+        is_known, late = executors.beat_and_look(self._registration.id, self.state, quiet)
+        if not is_known:
             executors.register(self._registration)
         vendor.outage_over()
-        late = clock.monotonic() - self._beat_at
-        if late > conf.HEARTBEAT_TIMEOUT:
+        if clock.monotonic() - self._beat_at > conf.HEARTBEAT_TIMEOUT:
             self._distrust()
         self._beat_at = clock.monotonic()
+        return late
 
     def _distrust(self) -> None:
         """After an outage, or a sleep of our own, everybody's heartbeat is old: first let the others speak up."""
         self._trust_from = clock.monotonic() + conf.HEARTBEAT_TIMEOUT
 
-    def _sweep(self) -> float:
+    def _sweep(self, late: list[tuple[str, float]]) -> float:
         """Take over from whoever has been silent for too long; in how many seconds the next one will have been."""
         until_expiry = float(conf.HEARTBEAT_INTERVAL)
-        for executor_id, silent_for in executors.late(conf.HEARTBEAT_INTERVAL * _LATE):
+        for executor_id, silent_for in late:
             if silent_for < conf.HEARTBEAT_TIMEOUT:
                 until_expiry = min(until_expiry, conf.HEARTBEAT_TIMEOUT - silent_for)
-            elif executor_id != self._registration.id:
+            else:
                 self._recover(executor_id)
         return until_expiry
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from .. import clock, serialization
 from ..models import Schedule
 from ..schedules import Cron, SchedulerMode, declared_schedules
-from ..sysdb import schedules, vendor
+from ..sysdb import schedules
 from .service import Service
 
 #: How often the table is read again, in seconds.
@@ -40,10 +40,12 @@ class Scheduler(Service):
     def _sync(self) -> None:
         if not self._cursors:
             schedules.declare(declared_schedules())
-        self._offset = vendor.current_time() - clock.now()
+        rows, now = schedules.active()
+        if now is not None:
+            self._offset = now - clock.now()
         # What the code no longer declares does not fire, though its row, and its history, are still there.
         declared = {declaration.name for declaration in declared_schedules()}
-        self._schedules = [row for row in schedules.active() if row.name in declared]
+        self._schedules = [row for row in rows if row.name in declared]
         self._sync_at = clock.monotonic() + _SYNC_INTERVAL
 
     def _fire(self, schedule: Schedule) -> datetime:

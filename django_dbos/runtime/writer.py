@@ -8,8 +8,8 @@ from .service import Service
 
 #: Seconds that a checkpoint waits for company, or for its own workflow to come and write it.
 _LINGER = 0.001
-#: Seconds after which it looks without having been woken.
-_IDLE = 60.0
+#: Seconds after which it looks without having been woken; a journal that has written nothing since holds no connection.
+_IDLE = 3.0
 
 
 class Writer(Service):
@@ -20,6 +20,7 @@ class Writer(Service):
     def __init__(self) -> None:
         super().__init__()
         self.journal = GroupedJournal(connect=lambda: connect(None, "journal"), wake=self._wake)
+        self._groups = 0
 
     def _wake(self) -> None:
         self._signal.set()
@@ -29,6 +30,9 @@ class Writer(Service):
         if not self.journal.is_empty:
             self._stopping.wait(_LINGER)
             self.journal.write()
+        elif self.journal.groups == self._groups:
+            self.journal.rest()
+        self._groups = self.journal.groups
         return _LINGER if not self.journal.is_empty else _IDLE
 
     def finish(self, timeout: float) -> None:

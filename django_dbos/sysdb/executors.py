@@ -84,6 +84,22 @@ def late(quiet: float) -> list[tuple[str, float]]:
 
 
 @cache
+def _beat_and_late_sql(dialect: Dialect) -> str:
+    return f"""
+        WITH beat AS ({_beat_sql(dialect)} RETURNING id)
+        SELECT NULL, COUNT(*)::float8 FROM beat UNION ALL SELECT * FROM ({_late_sql(dialect)}) late WHERE id <> %s
+    """  # noqa: S608
+
+
+def beat_and_look(executor_id: str, state: ExecutorState, quiet: float) -> tuple[bool, list[tuple[str, float]]]:
+    """beat(), and late() of the others; in one statement where the database can."""
+    if not dialect().groups:
+        return beat(executor_id, state), [found for found in late(quiet) if found[0] != executor_id]
+    (_, beaten), *others = vendor.fetch(_beat_and_late_sql(dialect()), (state.value, executor_id, quiet, executor_id))
+    return beaten == 1, [(other, float(age)) for other, age in others]
+
+
+@cache
 def _recover_sql(dialect: Dialect) -> str:
     # That the executor is still silent is asked in the statement that takes its work away, not before it.
     batch = f"""

@@ -145,6 +145,8 @@ class GroupedJournal:
         self._changed = threading.Condition()
         self._waiting: list[Entry] = []
         self._is_writing = False
+        #: How many groups were written.
+        self.groups = 0
         self._closing = threading.Event()
 
     # ---- what executions call
@@ -198,6 +200,19 @@ class GroupedJournal:
         """Whether nothing waits or is being written."""
         return not self._waiting and not self._is_writing
 
+    def rest(self) -> None:
+        """Hold no connection until there is something to write again."""
+        with self._changed:
+            if self._is_writing or self._waiting:
+                return
+            self._is_writing = True
+        try:
+            self._disconnect()
+        finally:
+            with self._changed:
+                self._is_writing = False
+                self._changed.notify_all()
+
     def give_up(self) -> None:
         """Wait for the database no more: what is not written is left to recovery."""
         self._closing.set()
@@ -225,6 +240,7 @@ class GroupedJournal:
             if self._is_writing:
                 return False
             self._is_writing = True
+            self.groups += 1
             group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
         again: list[Entry] = []
         settled: list[Entry] = []

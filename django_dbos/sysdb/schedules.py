@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from ..conf import conf
 from ..models import Schedule
@@ -50,9 +52,10 @@ def _update(row: Schedule, declaration: Declaration) -> None:
     row.save()
 
 
-def active() -> list[Schedule]:
-    """Every schedule that fires."""
-    return list(Schedule.objects.filter(status="ACTIVE"))
+def active() -> tuple[list[Schedule], datetime | None]:
+    """Every schedule that fires, and the database's time if there are any."""
+    rows: list[Any] = list(Schedule.objects.filter(status="ACTIVE").annotate(read_at=Now()))
+    return rows, rows[0].read_at if rows else None
 
 
 def tick_id(name: str, scheduled_at: datetime) -> str:

@@ -66,6 +66,6 @@ def threads(prefix: str) -> list[threading.Thread]:
 
 
 @pytest.fixture
-def grouped_journal(settings: Any) -> None:
-    """Runtimes whose workflows write together, where the database can do that."""
-    settings.DBOS = {**settings.DBOS, "GROUPED_JOURNAL": True}
+def inline_journal(settings: Any) -> None:
+    """Runtimes whose workflows each write for themselves, on their own connections."""
+    settings.DBOS = {**settings.DBOS, "GROUPED_JOURNAL": False}

@@ -99,6 +99,7 @@ def test_threads_are_used_again_and_each_keeps_its_connection_while_there_is_wor
 
 
 @committed
+@pytest.mark.usefixtures("inline_journal")
 def test_a_thread_that_has_nothing_to_do_holds_no_connection(opened: Opened) -> None:
     with Runtime(concurrency=4):
         for handle in [start_workflow(pooled_one_step) for _ in range(8)]:
@@ -156,6 +157,7 @@ def test_while_a_workflow_waits_it_holds_no_connection(opened: Opened) -> None:
 
 
 @committed
+@pytest.mark.usefixtures("inline_journal")
 def test_async_workflows_share_one_loop_and_a_few_database_threads(opened: Opened) -> None:
     with Runtime(concurrency=20):
         handles = [start_workflow(pooled_async_steps, 3) for _ in range(20)]
@@ -183,9 +185,7 @@ def test_the_connection_of_an_async_workflows_own_orm_thread_is_closed_with_it(o
 
 @committed
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL has the grouped journal")
-def test_with_the_grouped_journal_threads_need_no_connection_for_what_they_record(
-    opened: Opened, grouped_journal: None
-) -> None:
+def test_with_the_grouped_journal_threads_need_no_connection_for_what_they_record(opened: Opened) -> None:
     with Runtime(concurrency=4):
         for handle in [start_workflow(pooled_one_step) for _ in range(8)]:
             handle.get_result(timeout=20)
@@ -197,7 +197,7 @@ def test_with_the_grouped_journal_threads_need_no_connection_for_what_they_recor
 
 @committed
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL has the grouped journal")
-def test_the_event_loop_never_writes_itself(monkeypatch: pytest.MonkeyPatch, grouped_journal: None) -> None:
+def test_the_event_loop_never_writes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     leaders: set[str] = set()
     lead = GroupedJournal._lead
 

@@ -105,6 +105,19 @@ def test_who_is_late_is_told_with_how_long_it_has_been() -> None:
 
 
 @rolled_back
+def test_a_beat_tells_in_the_same_breath_which_others_are_late() -> None:
+    executor("me", silent_for=10)
+    executor("late", silent_for=6)
+    known, late = executors.beat_and_look("me", ExecutorState.DRAINING, 5)
+    assert known
+    assert dict(late) == {"late": pytest.approx(6, abs=1)}, "not the one that has just spoken"
+    assert state_of("me") == ExecutorState.DRAINING
+    known, late = executors.beat_and_look("nobody", ExecutorState.RUNNING, 5)
+    assert not known
+    assert len(late) == 1
+
+
+@rolled_back
 def test_an_id_says_where_an_executor_runs_and_never_comes_again() -> None:
     with override_settings(DBOS={"EXECUTOR_ID": "shop-3"}):
         names = {executors.new_id() for _ in range(100)}
