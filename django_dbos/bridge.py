@@ -7,9 +7,9 @@ does each on the calling thread; :func:`adrive` on the running event loop, with 
 
 import inspect
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
@@ -17,11 +17,12 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 
 from .exceptions import BlockingCall
 from .hub import Signal, on_event_loop
+from .sysdb import vendor
 
 T = TypeVar("T")
 
-#: Where blocking database calls of workflows on an event loop go; None: Django's own thread for this context.
-database_threads: ContextVar[ThreadPoolExecutor | None] = ContextVar("dbos_database_threads", default=None)
+#: The runtime's threads for calls to the database; None: where no runtime is, Django's own thread for this context.
+database_threads: ContextVar[Executor | None] = ContextVar("dbos_database_threads", default=None)
 
 
 class Effect(Protocol):
@@ -52,7 +53,24 @@ class Database:
         threads = database_threads.get()
         if threads is None:
             return await sync_to_async(self.call, thread_sensitive=True)()
-        return await sync_to_async(self.call, thread_sensitive=False, executor=threads)()
+        return await sync_to_async(self.call, thread_sensitive=False, executor=cast(ThreadPoolExecutor, threads))()
+
+
+@dataclass(frozen=True, slots=True)
+class Shared(Database):
+    """A short call to the system database that has nothing to do with the caller's thread, nor runs user's code.
+
+    A thread without an open connection has one of the runtime's threads make it.
+    """
+
+    def perform(self) -> Any:
+        """See Effect.perform()."""
+        threads = database_threads.get()
+        if threads is None or vendor.is_connected():
+            return self.call()
+        there = copy_context()
+        there.run(database_threads.set, None)  # or what it calls might wait for a thread in its turn
+        return threads.submit(there.run, self.call).result()
 
 
 @dataclass(frozen=True, slots=True)

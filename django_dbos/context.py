@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from . import serialization
-from .bridge import Database, Operation, Wait
+from .bridge import Database, Operation, Shared, Wait
 from .clock import monotonic
 from .exceptions import DirectCallInTransaction, ExecutorStopping, InvalidWorkflowID, NotInWorkflow, UnexpectedStep
 from .hub import Signal, local_runner
@@ -106,7 +106,7 @@ class Execution:
 
     def check(self) -> Operation[None]:
         """Raises what the execution has to stop for, by the database's word."""
-        yield Database(partial(self.journal.check, self.lease))
+        yield Shared(partial(self.journal.check, self.lease))
 
     def settle(self) -> Operation[None]:
         """The barrier before a durable operation: what was recorded is durable, or it raises why it is not."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from . import context
-from .bridge import Database, Operation
+from .bridge import Database, Operation, Shared
 from .clock import monotonic
 from .context import Execution, Result, read_back, replayed
 from .sysdb import journal, vendor
@@ -42,7 +42,7 @@ def _recorded(execution: Execution, number: int, name: str, call: Callable[[], A
     yield from execution.settle()
     started = monotonic()
     try:
-        result = Result(value=(yield Database(call)))
+        result = Result(value=(yield Shared(call)))
     except Exception as error:
         result = Result(error=error)
     result = yield from execution.keep(result, number=number, name=name, started=started)
@@ -74,7 +74,7 @@ def committed(execution: Execution, number: int, name: str, write: Callable[[], 
     yield from execution.settle()
     started = monotonic()
     try:
-        result: Result = yield Database(partial(commit_with_checkpoint, execution, number, name, write, started))
+        result: Result = yield Shared(partial(commit_with_checkpoint, execution, number, name, write, started))
     except Exception as error:  # it was rolled back: what is recorded is that it failed
         result = yield from execution.keep(Result(error=error), number=number, name=name, started=started)
     return result.unwrap()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from . import context
-from .bridge import Database, Operation, Wait
+from .bridge import Operation, Shared, Wait
 from .clock import monotonic
 from .conf import conf
 from .context import Execution, Result
@@ -72,15 +72,15 @@ def wait_for(
     look = _patient(execution, look)
     with hub.listen(*channels, watch=watch) as signal:
         waiter = _Waiter(watch, signal, execution)
-        found: T | None = None if waiter.will_hear else (yield Database(look))
+        found: T | None = None if waiter.will_hear else (yield Shared(look))
         deadline = (yield from until()) if found is None else None
         while found is None and (deadline is None or monotonic() < deadline):
             woken = yield from waiter.wait(deadline)
-            found = signal.news or (yield Database(look))
+            found = signal.news or (yield Shared(look))
             if found is None and woken and execution is not None:
                 yield from execution.check()
         if found is None and waiter.will_hear:  # no time to hear anything
-            found = yield Database(look)
+            found = yield Shared(look)
         return found
 
 
@@ -99,7 +99,7 @@ class _Waiter:
     def wait(self, deadline: float | None) -> Operation[bool]:
         """Wait once; whether something woke us, or might have without our hearing of it."""
         if self._looks == 1 and self._has_to_ask():
-            yield Database(self._ask)
+            yield Shared(self._ask)
             self._looks += 1
             return False  # what came before we had asked is found by the look that follows
         seconds = self._next_pause()

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 from asgiref.sync import markcoroutinefunction
 
 from . import context, serialization
-from .bridge import Database, Operation, adrive, drive, is_async
+from .bridge import Database, Operation, Shared, adrive, drive, is_async
 from .clock import monotonic
 from .conf import conf
 from .context import Execution, NoParking, Result
@@ -235,7 +235,7 @@ def _start_child(
         started=now,
         completed=now,
     )
-    child_id: str = yield Database(partial(submit, parent, checkpoint, submission))
+    child_id: str = yield Shared(partial(submit, parent, checkpoint, submission))
     return child_id
 
 

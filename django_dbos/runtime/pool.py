@@ -5,7 +5,6 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from ..sysdb.journal import Journal
 from ..sysdb.steps import History
 from ..sysdb.workflows import Claimed
 from .connections import close_unusable_connections
+from .crew import Crew
 from .inbox import Inbox
 from .slots import Slots
 
@@ -32,8 +32,6 @@ logger = logging.getLogger("django_dbos")
 
 #: Seconds that a thread without work is kept.
 _IDLE = 5.0
-#: Threads, and so connections, on which the event loop's workflows talk to the database.
-_DATABASE_THREADS = 4
 #: How often what still runs is told to end, in seconds.
 _NUDGE = 0.1
 #: Seconds that tasks which were cancelled get to end.
@@ -91,7 +89,8 @@ class Pool:
         self._running: Counter[str] = Counter()
         self._count = 0
         self._is_stopping = False
-        self._loop = _Loop(self.slots)
+        self._crew = Crew()
+        self._loop = _Loop(self._crew)
 
     def running_in(self, queue_name: str) -> int:
         """How many workflows of a queue this process runs, those that wait included."""
@@ -148,6 +147,7 @@ class Pool:
             if self._is_stopping:
                 return  # it was claimed too late to begin; the runtime hands back all that it owns
             close_unusable_connections()
+            database_threads.set(self._crew)
             drive(self._execution(job, _ThreadParking(self.slots)))
         except BaseException:
             logger.exception("Workflow %s was interrupted", job.claimed.id)
@@ -204,18 +204,18 @@ class Pool:
                 thread.join(_NUDGE)
                 self.interrupt()  # also what has begun since the last time
         ended = self._loop.stop(max(deadline - monotonic(), 0))
+        self._crew.shutdown(wait=ended)
         return ended and not any(thread.is_alive() for thread in threads)
 
 
 class _Loop:
     """One event loop in a thread of its own, started with the first async workflow."""
 
-    def __init__(self, slots: Slots) -> None:
-        self._slots = slots
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._threads: ThreadPoolExecutor | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self, coroutine: Any) -> None:
@@ -224,7 +224,7 @@ class _Loop:
         self._ensure().call_soon_threadsafe(self._create_task, coroutine, context=Context())
 
     def _create_task(self, coroutine: Any) -> None:
-        database_threads.set(self._threads)
+        database_threads.set(self._crew)
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -232,7 +232,6 @@ class _Loop:
     def _ensure(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                self._threads = ThreadPoolExecutor(_DATABASE_THREADS, thread_name_prefix="dbos-database")
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="dbos-loop", daemon=True)
                 self._thread.start()
@@ -240,15 +239,13 @@ class _Loop:
 
     def stop(self, timeout: float) -> bool:
         """Wait for the tasks for at most ``timeout`` seconds, cancel what is left, end the loop."""
-        if self._loop is None or self._thread is None or self._threads is None or self._loop.is_closed():
+        if self._loop is None or self._thread is None or self._loop.is_closed():
             return True
         closing = asyncio.run_coroutine_threadsafe(self._finish(timeout), self._loop)
         in_time: bool = closing.result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        _close_connections(self._threads)
-        self._threads.shutdown()
         return in_time
 
     async def _finish(self, timeout: float) -> bool:
@@ -260,17 +257,3 @@ class _Loop:
         if pending:
             await asyncio.wait(pending, timeout=_CANCELLED)
         return not pending
-
-
-def _close_connections(threads: ThreadPoolExecutor) -> None:
-    """Close the connections of each thread of an executor, on that thread."""
-    count = len(threads._threads)
-    together = threading.Barrier(count) if count else None
-
-    def close() -> None:
-        connections.close_all()
-        if together is not None:
-            together.wait()  # so that no thread takes this task twice
-
-    for done in [threads.submit(close) for _ in range(count)]:
-        done.result()

@@ -90,6 +90,11 @@ def connection() -> BaseDatabaseWrapper:
     return connections[alias()]
 
 
+def is_connected() -> bool:
+    """Whether this thread has a connection to the system database open."""
+    return connection().connection is not None
+
+
 def dialect(using: str | None = None) -> Dialect:
     """How the system database (or another one) spells things."""
     return _DIALECTS.get(connections[using or alias()].vendor, POSTGRESQL)

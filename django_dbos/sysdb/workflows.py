@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from ..clock import monotonic
 from ..exceptions import ConflictingWorkflow, NonExistentWorkflow
@@ -161,10 +160,13 @@ def claimed_by_submission(submission: Submission) -> Claimed:
 
 def find_outcome(workflow_id: str) -> Ending | None:
     """How a workflow ended; None while it has not. An unknown id raises NonExistentWorkflow."""
-    row = Workflow.objects.filter(pk=workflow_id).values("status", "output", "error", "serializer").first()
-    if row is None:
+    rows = vendor.fetch("SELECT status, output, error, serializer FROM dbos_workflow WHERE id = %s", (workflow_id,))
+    if not rows:
         raise NonExistentWorkflow(f"There is no workflow with the id {workflow_id!r}.")
-    return _outcome(row) if row["status"] in FINISHED else None
+    status, output, error, serializer = rows[0]
+    if status not in FINISHED:
+        return None
+    return Ending(status=WorkflowStatus(status), output=output, error=error, serializer=serializer)
 
 
 @cache
@@ -185,15 +187,6 @@ def ask_to_be_told(workflow_id: str) -> None:
 def finished_among(workflow_ids: Collection[str]) -> list[str]:
     """Those of these workflows that have finished."""
     return list(Workflow.objects.finished().filter(pk__in=list(workflow_ids)).order_by().values_list("pk", flat=True))
-
-
-def _outcome(row: Any) -> Ending:
-    return Ending(
-        status=WorkflowStatus(row["status"]),
-        output=row["output"],
-        error=row["error"],
-        serializer=row["serializer"],
-    )
 
 
 def load(workflow_id: str) -> Workflow:

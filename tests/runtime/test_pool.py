@@ -9,6 +9,7 @@ from django.test import override_settings
 
 from django_dbos import Queue, Runtime, start_workflow, step, workflow
 from django_dbos.models import Workflow
+from django_dbos.runtime import crew
 from django_dbos.runtime import pool as pool_module
 from django_dbos.runtime.pool import Pool
 from django_dbos.states import WorkflowStatus
@@ -68,6 +69,7 @@ def pooled_held() -> str:
 
 @workflow
 def pooled_descent(depth: int) -> int:
+    Workflow.objects.exists()  # a connection that is not needed while it waits
     seen.append(threading.current_thread().name)
     if depth == 0:
         held_in_the_pool()
@@ -163,8 +165,8 @@ def test_async_workflows_share_one_loop_and_a_few_database_threads(opened: Opene
         handles = [start_workflow(pooled_async_steps, 3) for _ in range(20)]
         for handle in handles:
             assert handle.get_result(timeout=20) == ["dbos-loop"] * 3
-        names = {name for name, _ in opened.connections if name.startswith("dbos-database")}
-        assert 1 <= len(names) <= pool_module._DATABASE_THREADS
+        names = {name for name, _ in opened.connections if name.startswith("dbos-crew")}
+        assert 1 <= len(names) <= crew.SIZE
         assert not threads("dbos-worker")
         assert len(threads("dbos-loop")) == 1
     assert not opened.still_open("dbos-")
