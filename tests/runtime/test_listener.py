@@ -74,7 +74,7 @@ def say(channel: str) -> None:
 def test_what_another_connection_says_wakes_who_listens_here() -> None:
     with listening(), hub.listen("one") as one, hub.listen("another") as another:
         eventually(backends)
-        eventually(one.is_set)  # everyone looks when the listener begins to listen
+        eventually(lambda: hub.is_hearing)  # everyone looks when the listener begins to hear
         one.wait(0)
         another.wait(0)
         say("one")
@@ -104,7 +104,7 @@ def test_many_wake_ups_at_once_all_come() -> None:
 @reading
 def test_when_its_connection_breaks_it_listens_again_and_wakes_everyone(caplog: pytest.LogCaptureFixture) -> None:
     with listening(), hub.listen("one") as signal:
-        eventually(signal.is_set)
+        eventually(lambda: hub.is_hearing)
         signal.wait(0)
         (pid,) = eventually(backends)
         query("SELECT pg_terminate_backend(%s)", pid)
