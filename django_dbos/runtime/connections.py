@@ -39,5 +39,7 @@ def connect(direct: str | None, purpose: str) -> "psycopg.Connection[Any]":
         parameters = connections[direct or vendor.alias()].get_connection_params()
         for name in ("pool", "cursor_factory", "context", "prepare_threshold"):
             parameters.pop(name, None)
+        if vendor.is_pooled(connections[direct or vendor.alias()]):
+            parameters["prepare_threshold"] = None
     ours: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT, "application_name": f"django-dbos {purpose}"}
     return psycopg.connect(**{**ours, **parameters}, autocommit=True)

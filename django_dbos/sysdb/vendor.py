@@ -102,16 +102,35 @@ def dialect(using: str | None = None) -> Dialect:
 
 def execute(sql: str, parameters: Sequence[Any], *, using: str | None = None) -> int:
     """Run one statement on the system database (or another one); the number of rows it changed."""
-    with connections[using or alias()].cursor() as cursor:
-        cursor.execute(sql, parameters)
+    with _run(connections[using or alias()], sql, parameters) as cursor:
         return int(cursor.rowcount)
 
 
 def fetch(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Run one statement on the system database; the rows it returns."""
-    with connection().cursor() as cursor:
-        cursor.execute(sql, parameters)
+    with _run(connection(), sql, parameters) as cursor:
         return list(cursor.fetchall())
+
+
+def _run(database: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]) -> Any:
+    """The cursor on which a statement of ours has run.
+
+    On PostgreSQL it goes round Django's cursor, which costs more than the statement, and is prepared by the server when
+    it comes again and again; unless somebody looks at what is executed, or a pooler is in between.
+    """
+    if database.vendor != "postgresql" or database.execute_wrappers or database.queries_logged or is_pooled(database):
+        cursor = database.cursor()
+        cursor.execute(sql, parameters)
+        return cursor
+    database.validate_no_broken_transaction()
+    database.ensure_connection()
+    with database.wrap_database_errors:
+        return psycopg.Cursor(database.connection).execute(sql, parameters, prepare=True)
+
+
+def is_pooled(database: BaseDatabaseWrapper) -> bool:
+    """Whether a pooler in transaction mode stands before a database, by what Django asks to be set then."""
+    return bool(database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"))
 
 
 def current_time() -> datetime:
