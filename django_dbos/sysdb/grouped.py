@@ -7,10 +7,7 @@ busy process commits hundreds at a time.
 """
 
 import threading
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -18,119 +15,14 @@ from django.db import DatabaseError, InterfaceError
 
 from .. import clock, serialization
 from ..exceptions import ExecutorStopping, OwnershipLost, WorkflowInterrupted
-from ..hub import OUTCOME, hub, on_event_loop, outcome_of
+from ..hub import hub, on_event_loop, outcome_of
 from ..states import WorkflowStatus
 from . import executors, vendor
-from .journal import IS_PENDING, Checkpoint, Ending, Lease, Recorded, explain, has_ended_as
+from .group import Entry, write_group
+from .journal import Checkpoint, Ending, Lease, Recorded, explain, has_ended_as
 
 #: At most so many rows are written at a time.
 GROUP = 1000
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One write that waits: a checkpoint or an ending, under the claim that held when it was made."""
-
-    lease: Lease
-    key: tuple[str, int]
-    checkpoint: Checkpoint | None = None
-    ending: Ending | None = None
-
-
-@cache
-def _step_sql(now: str) -> str:
-    return f"""
-        INSERT INTO dbos_step (workflow_id, number, name, output, error, serializer, child_id, attempts,
-                               executor_id, started_at, completed_at)
-        SELECT v.id, v.number, v.name, v.output, v.error, v.serializer, v.child_id, v.attempts, w.executor_id,
-               {now} - v.started * INTERVAL '1 second', {now} - v.completed * INTERVAL '1 second'
-        FROM UNNEST(%s::text[], %s::text[], %s::int[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[],
-                    %s::text[], %s::int[], %s::float8[], %s::float8[])
-             AS v (id, executor_id, epoch, number, name, output, error, serializer, child_id, attempts, started,
-                   completed)
-        JOIN dbos_workflow w ON w.id = v.id AND w.{IS_PENDING} AND w.executor_id = v.executor_id AND w.epoch = v.epoch
-        ON CONFLICT (workflow_id, number) DO NOTHING
-        RETURNING workflow_id, number
-    """  # noqa: S608
-
-
-@cache
-def _ending_sql(now: str, *, after_steps: bool) -> str:
-    # An outcome counts only if all that its workflow recorded in this group was accepted.
-    steps = "AND v.steps = (SELECT COUNT(*) FROM step WHERE step.workflow_id = v.id)" if after_steps else ""
-    return f"""
-        UPDATE dbos_workflow w
-        SET status = v.status, output = v.output, error = v.error, deduplication_id = '',
-            updated_at = {now}, completed_at = {now}
-        FROM UNNEST(%s::text[], %s::text[], %s::int[], %s::int[], %s::text[], %s::text[], %s::text[])
-             AS v (id, executor_id, epoch, steps, status, output, error)
-        WHERE w.id = v.id AND w.{IS_PENDING} AND w.executor_id = v.executor_id AND w.epoch = v.epoch {steps}
-        RETURNING w.id, {vendor.telling(vendor.POSTGRESQL, OUTCOME, "w")}
-    """  # noqa: S608
-
-
-@cache
-def _group_sql(now: str, *, steps: bool, endings: bool) -> str:
-    if not endings:
-        return _step_sql(now)
-    if not steps:
-        return f"WITH ending AS ({_ending_sql(now, after_steps=False)}) SELECT id, NULL::int FROM ending"  # noqa: S608
-    return f"""
-        WITH step AS ({_step_sql(now)}), ending AS ({_ending_sql(now, after_steps=True)})
-        SELECT workflow_id, number FROM step UNION ALL SELECT id, NULL FROM ending
-    """  # noqa: S608
-
-
-def write_group(connection: "psycopg.Connection[Any]", entries: Sequence[Entry]) -> set[tuple[str, int | None]]:
-    """Write entries of any number of workflows in one statement and one commit.
-
-    What was accepted: (workflow id, number) of each checkpoint, (workflow id, None) of each ending.
-    """
-    steps = [entry for entry in entries if entry.checkpoint is not None]
-    endings = [entry for entry in entries if entry.ending is not None]
-    sql = _group_sql(vendor.POSTGRESQL.now, steps=bool(steps), endings=bool(endings))
-    parameters = _step_columns(steps) if steps else []
-    if endings:
-        parameters += _ending_columns(endings, Counter(entry.lease.workflow_id for entry in steps))
-    return set(connection.execute(sql, parameters).fetchall())
-
-
-def _step_columns(entries: Sequence[Entry]) -> list[list[Any]]:
-    now = clock.monotonic()
-    rows = [
-        (
-            entry.lease.workflow_id,
-            *entry.key,
-            step.number,
-            step.name,
-            step.output,
-            step.error,
-            step.serializer,
-            step.child_id,
-            step.attempts,
-            now - step.started,
-            now - step.completed,
-        )
-        for entry in entries
-        if (step := entry.checkpoint) is not None
-    ]
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _ending_columns(entries: Sequence[Entry], steps: Counter[str]) -> list[list[Any]]:
-    rows = [
-        (
-            entry.lease.workflow_id,
-            *entry.key,
-            steps[entry.lease.workflow_id],
-            ending.status.value,
-            ending.output,
-            ending.error,
-        )
-        for entry in entries
-        if (ending := entry.ending) is not None
-    ]
-    return [list(column) for column in zip(*rows, strict=True)]
 
 
 class GroupedJournal:

@@ -135,7 +135,8 @@ IS_PENDING = "status || '' = 'PENDING'"
 
 
 @cache
-def _record_sql(dialect: Dialect) -> str:
+def record_sql(dialect: Dialect) -> str:
+    """Writes one checkpoint, if the workflow is ours; see record_parameters()."""
     # Not executed for values: every value is a parameter, only the vendor's words are put in.
     return f"""
         INSERT INTO dbos_step (workflow_id, number, name, output, error, serializer, child_id, attempts,
@@ -148,12 +149,13 @@ def _record_sql(dialect: Dialect) -> str:
 
 
 @cache
-def _finish_sql(dialect: Dialect) -> str:
+def finish_sql(dialect: Dialect, condition: str = "") -> str:
+    """Writes one outcome, if the workflow is ours; see finish_parameters()."""
     return f"""
         UPDATE dbos_workflow
         SET status = %s, output = %s, error = %s, deduplication_id = '',
             updated_at = {dialect.now}, completed_at = {dialect.now}
-        WHERE id = %s AND {IS_PENDING} AND executor_id = %s AND epoch = %s
+        WHERE id = %s AND {IS_PENDING} AND executor_id = %s AND epoch = %s {condition}
         RETURNING {vendor.telling(dialect, OUTCOME, "dbos_workflow")}
     """  # noqa: S608
 
@@ -163,8 +165,13 @@ def insert_checkpoint(workflow_id: str, key: tuple[str, int], checkpoint: Checkp
 
     False: refused, nothing was written.
     """
+    return vendor.execute(record_sql(dialect()), record_parameters(workflow_id, key, checkpoint)) == 1
+
+
+def record_parameters(workflow_id: str, key: tuple[str, int], checkpoint: Checkpoint) -> list[Any]:
+    """What record_sql() takes."""
     now = clock.monotonic()
-    parameters = (
+    return [
         checkpoint.number,
         checkpoint.name,
         checkpoint.output,
@@ -176,8 +183,12 @@ def insert_checkpoint(workflow_id: str, key: tuple[str, int], checkpoint: Checkp
         now - checkpoint.completed,
         workflow_id,
         *key,
-    )
-    return vendor.execute(_record_sql(dialect()), parameters) == 1
+    ]
+
+
+def finish_parameters(workflow_id: str, key: tuple[str, int], ending: Ending) -> list[Any]:
+    """What finish_sql() takes."""
+    return [ending.status.value, ending.output, ending.error, workflow_id, *key]
 
 
 def insert_checkpoint_elsewhere(using: str, workflow_id: str, checkpoint: Checkpoint) -> bool:
@@ -272,8 +283,7 @@ class InlineJournal:
     def _finish(self, lease: Lease, ending: Ending) -> None:
         while True:
             key = lease.key
-            values = (ending.status.value, ending.output, ending.error, lease.workflow_id, *key)
-            if vendor.fetch(_finish_sql(dialect()), values):
+            if vendor.fetch(finish_sql(dialect()), finish_parameters(lease.workflow_id, key, ending)):
                 return
             if has_ended_as(lease, key, ending):
                 return
