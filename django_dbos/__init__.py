@@ -8,9 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .context import SetEnqueueOptions as SetEnqueueOptions
-    from .context import SetWorkflowID as SetWorkflowID
+    from .bulk import Enqueued as Enqueued
+    from .bulk import aenqueue_many as aenqueue_many
+    from .bulk import enqueue_many as enqueue_many
     from .context import StepStatus as StepStatus
+    from .context import assumed_role as assumed_role
+    from .context import authenticated_roles as authenticated_roles
+    from .context import authenticated_user as authenticated_user
     from .context import step_id as step_id
     from .context import step_status as step_status
     from .context import workflow_id as workflow_id
@@ -36,7 +40,17 @@ if TYPE_CHECKING:
     from .messages import recv as recv
     from .messages import send as send
     from .messages import send_bulk as send_bulk
+    from .options import EnqueueOptions as EnqueueOptions
+    from .options import SetAuthentication as SetAuthentication
+    from .options import SetEnqueueOptions as SetEnqueueOptions
+    from .options import SetWorkflowAttributes as SetWorkflowAttributes
+    from .options import SetWorkflowID as SetWorkflowID
+    from .options import SetWorkflowTimeout as SetWorkflowTimeout
     from .queues import Queue as Queue
+    from .queues import aenqueue_workflow as aenqueue_workflow
+    from .queues import aenqueue_workflow_with_options as aenqueue_workflow_with_options
+    from .queues import enqueue_workflow as enqueue_workflow
+    from .queues import enqueue_workflow_with_options as enqueue_workflow_with_options
     from .runtime import Runtime as Runtime
     from .schedules import SchedulerMode as SchedulerMode
     from .schedules import scheduled as scheduled
@@ -56,16 +70,24 @@ if TYPE_CHECKING:
 
 #: Public name -> the module that has it.
 _EXPORTS: dict[str, str] = {
+    "EnqueueOptions": "options",
+    "Enqueued": "bulk",
     "Queue": "queues",
     "Runtime": "runtime",
     "SchedulerMode": "schedules",
     "SendMessage": "messages",
-    "SetEnqueueOptions": "context",
-    "SetWorkflowID": "context",
+    "SetAuthentication": "options",
+    "SetEnqueueOptions": "options",
+    "SetWorkflowAttributes": "options",
+    "SetWorkflowID": "options",
+    "SetWorkflowTimeout": "options",
     "StepStatus": "context",
     "WorkflowHandle": "handles",
     "WorkflowStatus": "states",
     "acancel_workflow": "control",
+    "aenqueue_many": "bulk",
+    "aenqueue_workflow": "queues",
+    "aenqueue_workflow_with_options": "queues",
     "afork_workflow": "control",
     "aget_all_events": "events",
     "aget_event": "events",
@@ -78,8 +100,14 @@ _EXPORTS: dict[str, str] = {
     "asend_bulk": "messages",
     "aset_event": "events",
     "asleep": "timers",
+    "assumed_role": "context",
     "astart_workflow": "workflows",
+    "authenticated_roles": "context",
+    "authenticated_user": "context",
     "cancel_workflow": "control",
+    "enqueue_many": "bulk",
+    "enqueue_workflow": "queues",
+    "enqueue_workflow_with_options": "queues",
     "fork_workflow": "control",
     "get_all_events": "events",
     "get_event": "events",

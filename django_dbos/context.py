@@ -1,4 +1,4 @@
-"""Where the running code is: in which workflow, at which step, and with which options for the next start."""
+"""Where the running code is: in which workflow, at which step, and on whose behalf."""
 
 import os
 import threading
@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from . import serialization
+from . import options, serialization
 from .bridge import Database, Operation, Shared, Wait
 from .clock import monotonic
-from .exceptions import DirectCallInTransaction, ExecutorStopping, InvalidWorkflowID, NotInWorkflow, UnexpectedStep
+from .exceptions import DirectCallInTransaction, ExecutorStopping, NotInWorkflow, UnexpectedStep
 from .hub import Signal, local_runner
 from .sysdb import vendor
 from .sysdb.journal import Checkpoint, Journal, Lease, Recorded, foreseen
 from .sysdb.steps import History
 from .sysdb.workflows import Claimed
-from .validation import short_text, whole_number
 
 
 class Parking(Protocol):
@@ -57,6 +56,8 @@ class Execution:
         self.workflow_id = claimed.id
         self.workflow_name = claimed.name
         self.serializer = claimed.serializer
+        self.identity = claimed.identity
+        self.has_deadline = claimed.has_deadline
         self.lease = Lease(claimed.id, claimed.executor_id, claimed.epoch)
         self.journal = journal
         self.parking = parking
@@ -229,7 +230,8 @@ def entered(execution: Execution) -> Iterator[None]:
         _running[execution.workflow_id] = execution
     token, step_token = _execution.set(execution), _step.set(None)
     try:
-        yield
+        with options.as_body_of(execution.identity):
+            yield
     finally:
         _step.reset(step_token)
         _execution.reset(token)
@@ -306,54 +308,16 @@ def step_status() -> StepStatus | None:
     return _step.get()
 
 
-_next_id: ContextVar[list[str] | None] = ContextVar("dbos_next_id", default=None)
+def authenticated_user() -> str | None:
+    """On whose behalf this runs: what SetAuthentication said around the start of the workflow, or around this call."""
+    return options.ambient().identity.user or None
 
 
-class SetWorkflowID:
-    """``with SetWorkflowID("order-17"):`` - the next workflow that is started in the block has this id."""
-
-    def __init__(self, workflow_id: str) -> None:
-        self._workflow_id = short_text("A workflow id", workflow_id, InvalidWorkflowID)
-
-    def __enter__(self) -> "SetWorkflowID":
-        self._token = _next_id.set([self._workflow_id])
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        _next_id.reset(self._token)
+def authenticated_roles() -> list[str]:
+    """The roles of the authenticated user."""
+    return list(options.ambient().identity.roles)
 
 
-def take_next_id() -> str | None:
-    """The id that SetWorkflowID set for the next start; it is used up by that."""
-    ids = _next_id.get()
-    return ids.pop() if ids else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnqueueOptions:
-    """What applies to each enqueue in a block."""
-
-    priority: int = 0
-
-
-_NO_OPTIONS = EnqueueOptions()
-_enqueue_options: ContextVar[EnqueueOptions] = ContextVar("dbos_enqueue_options", default=_NO_OPTIONS)
-
-
-class SetEnqueueOptions:
-    """``with SetEnqueueOptions(priority=5):`` - for every enqueue in the block. 0 is the most urgent priority."""
-
-    def __init__(self, *, priority: int = 0) -> None:
-        self._options = EnqueueOptions(priority=whole_number("priority", priority, least=0))
-
-    def __enter__(self) -> "SetEnqueueOptions":
-        self._token = _enqueue_options.set(self._options)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        _enqueue_options.reset(self._token)
-
-
-def enqueue_options() -> EnqueueOptions:
-    """The options that apply to an enqueue made here."""
-    return _enqueue_options.get()
+def assumed_role() -> str | None:
+    """The role by which the authenticated user was let in, where a workflow asks for one."""
+    return options.ambient().identity.assumed_role or None

@@ -4,9 +4,9 @@ from functools import partial
 from typing import Any
 
 from .bridge import Database
-from .context import take_next_id
 from .handles import WorkflowHandle
 from .ids import uuid7
+from .options import take_next_id
 from .sysdb import control
 from .validation import whole_number
 

@@ -67,6 +67,27 @@ class WorkflowIDInUse(DBOSError):
     code = "workflow_id_in_use"
 
 
+class QueueDeduplicated(DBOSError):
+    """An active workflow of this queue holds the deduplication id."""
+
+    code = "queue_deduplicated"
+
+    def __init__(
+        self, message: str = "", *, workflow_id: str = "", queue_name: str = "", deduplication_id: str = ""
+    ) -> None:
+        super().__init__(*([message] if message else []))
+        #: The workflow that holds it.
+        self.workflow_id = workflow_id
+        self.queue_name = queue_name
+        self.deduplication_id = deduplication_id
+
+
+class UnknownQueue(DBOSError):
+    """No queue of this name is declared."""
+
+    code = "unknown_queue"
+
+
 class InvalidOption(DBOSError, ValueError):
     """An option has a value that can never work."""
 

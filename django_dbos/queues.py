@@ -4,12 +4,13 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, overload
 
-from . import context
 from .bridge import adrive, drive
 from .exceptions import DuplicateRegistration
 from .handles import WorkflowHandle
+from .options import EnqueueOptions, ambient
+from .starting import Start, start_of, start_operation
 from .validation import short_text, whole_number
-from .workflows import Start, definition_of, start_operation
+from .workflows import definition_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,7 +53,7 @@ class Queue:
 
     def enqueue(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
         """Put a workflow on this queue and return a handle to it; it joins the caller's transaction."""
-        return drive(start_operation(self._start(function, args, kwargs)))
+        return drive(start_operation(_start_on(self, function, args, kwargs)))
 
     @overload
     async def aenqueue(
@@ -62,18 +63,11 @@ class Queue:
     @overload
     async def aenqueue(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]: ...
 
-    async def aenqueue(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
+    def aenqueue(
+        self, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, WorkflowHandle[Any]]:
         """See enqueue()."""
-        return await adrive(start_operation(self._start(function, args, kwargs)))
-
-    def _start(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Start:
-        return Start(
-            definition=definition_of(function),
-            args=args,
-            kwargs=kwargs,
-            queue_name=self.name,
-            priority=context.enqueue_options().priority,
-        )
+        return adrive(start_operation(_start_on(self, function, args, kwargs)))
 
 
 def _limit(name: str, value: int | None) -> int | None:
@@ -94,3 +88,79 @@ def declared_queues() -> dict[str, Queue]:
     """Every queue that this process knows, by name."""
     with _lock:
         return dict(_declared)
+
+
+# ---- enqueueing ----------------------------------------------------------------------------------------------
+
+
+def _start_on(queue: Queue | str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Start:
+    name = name_of(queue)
+    return start_of(definition_of(function), args, kwargs, queue_name=name, is_queue_known=name in declared_queues())
+
+
+def name_of(queue: Queue | str) -> str:
+    """The name of a queue that was given as itself or by its name."""
+    return queue.name if isinstance(queue, Queue) else short_text("A queue's name", queue)
+
+
+@overload
+def enqueue_workflow(
+    queue: Queue | str, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+) -> WorkflowHandle[R]: ...
+
+
+@overload
+def enqueue_workflow(
+    queue: Queue | str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> WorkflowHandle[R]: ...
+
+
+def enqueue_workflow(
+    queue: Queue | str, function: Callable[..., Any], *args: Any, **kwargs: Any
+) -> WorkflowHandle[Any]:
+    """Put a workflow on a queue, given as itself or by its name; see Queue.enqueue(). Raises UnknownQueue."""
+    return drive(start_operation(_start_on(queue, function, args, kwargs)))
+
+
+@overload
+async def aenqueue_workflow(
+    queue: Queue | str, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+) -> WorkflowHandle[R]: ...
+
+
+@overload
+async def aenqueue_workflow(
+    queue: Queue | str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> WorkflowHandle[R]: ...
+
+
+def aenqueue_workflow(
+    queue: Queue | str, function: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Coroutine[Any, Any, WorkflowHandle[Any]]:
+    """See enqueue_workflow()."""
+    return adrive(start_operation(_start_on(queue, function, args, kwargs)))
+
+
+def _start_by_name(options: EnqueueOptions, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Start:
+    return Start(
+        name=options.workflow_name,
+        serializer=options.serializer,
+        class_name=options.class_name,
+        instance_name=options.instance_name,
+        args=args,
+        kwargs=kwargs,
+        queue_name=options.queue_name,
+        options=options.over(ambient()),
+    )
+
+
+def enqueue_workflow_with_options(options: EnqueueOptions, *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
+    """Put a workflow on a queue by name: this process need not know the function, nor serve the queue."""
+    return drive(start_operation(_start_by_name(options, args, kwargs)))
+
+
+def aenqueue_workflow_with_options(
+    options: EnqueueOptions, *args: Any, **kwargs: Any
+) -> Coroutine[Any, Any, WorkflowHandle[Any]]:
+    """See enqueue_workflow_with_options()."""
+    return adrive(start_operation(_start_by_name(options, args, kwargs)))

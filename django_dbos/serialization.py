@@ -4,6 +4,7 @@ The built-in serializer's format is the package ``typed_json``.
 """
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ __all__ = [
     "SerializationError",
     "Serializer",
     "dump_call",
+    "dump_calls",
     "dump_error",
     "dumps",
     "get_serializer",
@@ -28,6 +30,10 @@ __all__ = [
     "preview",
     "register_type",
 ]
+
+
+#: (args, kwargs) of a workflow.
+Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Serializer(Protocol):
@@ -121,7 +127,24 @@ def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any], *, serializer: str 
     return (typed_json.dumps_parts(call) if name == "json" else _dumps_with(name, call, "the call")), name
 
 
-def load_call(text: str, name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def dump_calls(calls: Iterable[Call], *, serializer: str | None = None) -> tuple[list[str], str]:
+    """Return (texts, serializer name) of the inputs of many workflows. Paths start with ``calls[0].args[0]``."""
+    name = serializer or conf.SERIALIZER
+    many = [{"args": list(args), "kwargs": kwargs} for args, kwargs in calls]
+    if name == "json":
+        with suppress(SerializationError):
+            return typed_json.dumps_many_parts(many), name
+    return [_dump_nth(number, call, name) for number, call in enumerate(many)], name
+
+
+def _dump_nth(number: int, call: dict[str, Any], name: str) -> str:
+    try:
+        return typed_json.dumps_parts(call) if name == "json" else _dumps_with(name, call, "the call")
+    except SerializationError as error:
+        raise SerializationError(f"calls[{number}].{error}") from error.__cause__
+
+
+def load_call(text: str, name: str) -> Call:
     """Return (args, kwargs)."""
     call = loads(text, name)
     try:

@@ -30,3 +30,11 @@ def seconds_of(name: str, value: object) -> float:
             f"{name} is a number of seconds from 0 to {LONGEST:.0f}, or a timedelta, not {value!r:.300}."
         )
     return float(seconds)
+
+
+def one_of(name: str, value: object, choices: tuple[object, ...]) -> object:
+    """``value``, if it is one of ``choices``; raises InvalidOption."""
+    if value not in choices:
+        listed = " or ".join(repr(choice) for choice in choices)
+        raise InvalidOption(f"{name} is {listed}, not {value!r:.300}.")
+    return value

@@ -13,6 +13,7 @@ from ..sysdb.steps import History, load_history
 from ..sysdb.workflows import Burst, Claimed
 from .pool import Pool
 from .service import Service
+from .timers import Timers
 
 #: Where workflows wait that were started, not enqueued; every worker serves it.
 _STARTED = ""
@@ -35,10 +36,12 @@ class Dispatcher(Service):
         self._limits_until = 0.0
         self._watch_at = 0.0
         self._alert_until = 0.0
+        self._timers = Timers()
 
     def tick(self) -> float:
         """See Service.tick()."""
         self._watch()
+        self._timers.tick()
         claimed: list[Claimed] = []
         taken = self._pool.slots.begin_claim()
         try:
@@ -51,7 +54,7 @@ class Dispatcher(Service):
         finally:
             self._pool.slots.end_claim(taken - len(claimed))
             self._hand_over(claimed)
-        return self._until_next_look(bool(claimed))
+        return min(self._until_next_look(bool(claimed)), self._timers.seconds())
 
     def _until_next_look(self, has_claimed: bool) -> float:
         """After a wake-up there may be more of the same burst, which woke nobody: look again when it is over."""

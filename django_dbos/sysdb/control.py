@@ -38,6 +38,7 @@ def resume(workflow_id: str) -> bool:
         status=WorkflowStatus.ENQUEUED,
         executor_id="",
         attempts=0,
+        deduplication_id="",
         deadline=None,
         delay_until=None,
         output=None,

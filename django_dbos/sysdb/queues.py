@@ -1,5 +1,6 @@
 """Queues as rows, and the claim: the one background door into PENDING."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -8,7 +9,7 @@ from typing import Any
 from ..models import Queue, Workflow
 from . import vendor
 from .vendor import Dialect, dialect
-from .workflows import Claimed
+from .workflows import NOBODY, Claimed, Identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +74,12 @@ def _claim_sql(dialect: Dialect, queues: int, names: int) -> str:
     return f"""
         UPDATE dbos_workflow
         SET status = 'PENDING', executor_id = %s, epoch = epoch + 1, attempts = attempts + 1,
-            started_at = {dialect.now}, updated_at = {dialect.now}
+            started_at = {dialect.now}, updated_at = {dialect.now},
+            deadline = CASE WHEN deadline IS NULL AND timeout IS NOT NULL THEN {dialect.later.format("timeout")}
+                       ELSE deadline END
         WHERE id {dialect.among.format(chosen)} AND status = 'ENQUEUED'
         RETURNING id, name, inputs, serializer, executor_id, epoch, attempts, queue_name, parent_id, forked_from_id,
-                  priority, created_at
+                  priority, created_at, deadline IS NOT NULL, authenticated_user, authenticated_roles, assumed_role
     """  # noqa: S608
 
 
@@ -115,7 +118,20 @@ def _claimed(row: tuple[Any, ...]) -> Claimed:
         queue_name=queue_name,
         parent_id=parent_id,
         may_have_steps=epoch > 1 or forked_from is not None,
+        has_deadline=bool(row[12]),
+        identity=_identity(*row[13:16]),
     )
+
+
+def _identity(user: str, roles: str, assumed_role: str) -> Identity:
+    if not user and roles == "[]":
+        return NOBODY
+    return Identity(user=user, roles=tuple(json.loads(roles)), assumed_role=assumed_role)
+
+
+def exists(name: str) -> bool:
+    """Whether some process has declared this queue."""
+    return Queue.objects.filter(pk=name).exists()
 
 
 def with_waiting_work(queues: Sequence[str]) -> list[str]:

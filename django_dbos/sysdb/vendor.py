@@ -3,6 +3,7 @@
 Nothing else in the package asks which database it talks to.
 """
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -35,6 +36,10 @@ class Dialect:
     now: str
     #: The time so many seconds (one parameter) before the statement; a negative number is in the future.
     ago: str
+    #: The time so many seconds (an expression, or a parameter) after the statement.
+    later: str
+    #: The time of the statement and so many microseconds, less than a thousand of them.
+    nth: str
     #: How many seconds before the statement a column's time was.
     age: str
     #: "is one of these rows", so that they are found first and then looked up by their key.
@@ -55,6 +60,8 @@ POSTGRESQL: Final = Dialect(
     name="postgresql",
     now="STATEMENT_TIMESTAMP()",
     ago="STATEMENT_TIMESTAMP() - %s * INTERVAL '1 second'",
+    later="STATEMENT_TIMESTAMP() + {} * INTERVAL '1 second'",
+    nth="STATEMENT_TIMESTAMP() + {} * INTERVAL '1 microsecond'",
     age="EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP() - {})",
     among="= ANY(ARRAY({}))",
     skip_locked="FOR UPDATE SKIP LOCKED",
@@ -68,6 +75,8 @@ SQLITE: Final = Dialect(
     name="sqlite",
     now="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')",
     ago="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', PRINTF('%%+.6f seconds', -%s))",
+    later="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', PRINTF('%%+.6f seconds', {}))",
+    nth="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW') || PRINTF('%%03d', {})",
     age="(JULIANDAY('NOW') - JULIANDAY({})) * 86400.0",
     among="IN ({})",
     skip_locked="",
@@ -137,6 +146,25 @@ def current_time() -> datetime:
     """The database's time, in UTC."""
     moment = fetch(f"SELECT {dialect().now}", ())[0][0]
     return datetime.fromisoformat(moment).replace(tzinfo=UTC) if isinstance(moment, str) else moment.astimezone(UTC)
+
+
+def table_of(names: Sequence[str]) -> str:
+    """What can be selected from, for lists of texts: a column for each, and ``n``, the row's number from 1."""
+    if dialect().lateral:
+        lists = ", ".join(["%s::text[]"] * len(names))
+        return f"UNNEST({lists}) WITH ORDINALITY AS v ({', '.join(names)}, n)"
+    columns = ", ".join(f"JSON_EXTRACT(value, '$[{place}]') AS {name}" for place, name in enumerate(names))
+    return f"(SELECT {columns}, key + 1 AS n FROM JSON_EACH(%s)) v"  # noqa: S608
+
+
+def table_parameters(lists: Sequence[Sequence[str]]) -> list[Any]:
+    """The parameters of a table_of() with these columns."""
+    return list(lists) if dialect().lateral else [json.dumps(list(zip(*lists, strict=True)))]
+
+
+def moment(value: datetime) -> Any:
+    """A moment as a parameter of our own SQL."""
+    return connection().ops.adapt_datetimefield_value(value)
 
 
 def transaction() -> Atomic:

@@ -1,13 +1,16 @@
 """Workflows as rows: submit one, attach to one, find how one ended."""
 
-from collections.abc import Collection
+import json
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
+from typing import Any, Final
 
 from ..clock import monotonic
-from ..exceptions import ConflictingWorkflow, NonExistentWorkflow
+from ..exceptions import ConflictingWorkflow, NonExistentWorkflow, QueueDeduplicated, WorkflowIDInUse
 from ..hub import WORK, hub
-from ..models import Workflow
+from ..models import Step, Workflow
 from ..states import ACTIVE, FINISHED, WorkflowStatus
 from . import vendor
 from .journal import Checkpoint, Ending, Lease, Recorded, explain, insert_checkpoint
@@ -15,20 +18,53 @@ from .vendor import Dialect, dialect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """On whose behalf a workflow runs."""
+
+    user: str = ""
+    roles: tuple[str, ...] = ()
+    assumed_role: str = ""
+
+
+#: Nobody said on whose behalf.
+NOBODY: Final = Identity()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A workflow to be. With an executor it is PENDING and that executor's at once; without, it is enqueued."""
+    """A workflow to be. With an executor it is PENDING and that executor's at once; without, it is enqueued.
+
+    What is false here is left to the columns' defaults.
+    """
 
     id: str
     name: str
     inputs: str
     serializer: str
+    class_name: str = ""
+    instance_name: str = ""
     executor_id: str = ""
     queue_name: str = ""
     priority: int = 0
+    deduplication_id: str = ""
+    partition_key: str = ""
+    #: Seconds, or a moment, before which it does not start; not for one that has an executor.
+    delay: float | datetime | None = None
+    #: Seconds from its start after which it is cancelled.
+    timeout: float | None = None
+    #: Whether it takes its parent's deadline over.
+    inherits_deadline: bool = False
     parent_id: str | None = None
     schedule_name: str = ""
     application_version: str = ""
     application_name: str = ""
+    #: A JSON object.
+    attributes: str = ""
+    identity: Identity = NOBODY
+
+    #: What is done if the id exists, or its deduplication id is held: refuse, or attach.
+    must_be_new: bool = False
+    may_join: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +82,8 @@ class Claimed:
     parent_id: str | None = None
     #: Only a row that ran before, or was forked, can have recorded steps.
     may_have_steps: bool = False
+    has_deadline: bool = False
+    identity: Identity = NOBODY
 
 
 class Burst:
@@ -78,67 +116,167 @@ class Burst:
 burst = Burst()
 
 
+# What is written as it is, if there is anything; the rest takes an expression.
+_PLAIN: Final = (
+    "id",
+    "name",
+    "inputs",
+    "serializer",
+    "class_name",
+    "instance_name",
+    "executor_id",
+    "queue_name",
+    "priority",
+    "deduplication_id",
+    "partition_key",
+    "timeout",
+    "parent_id",
+    "schedule_name",
+    "application_version",
+    "application_name",
+    "attributes",
+)
+
+
+def row_of(submission: Submission) -> tuple[dict[str, str], list[Any]]:
+    """The columns to insert, each with its expression, and the parameters of all of them in their order."""
+    words = dialect()
+    values = {column: value for column in _PLAIN if (value := getattr(submission, column))}
+    row, parameters = dict.fromkeys(values, "%s"), list(values.values())
+
+    def add(column: str, expression: str, *its_parameters: Any) -> None:
+        row[column] = expression
+        parameters.extend(its_parameters)
+
+    if submission.executor_id:
+        row |= {"status": "'PENDING'", "started_at": words.now, "epoch": "1", "attempts": "1"}
+    elif submission.delay:
+        add("status", "'DELAYED'")
+        _add_delay(add, words, submission.delay)
+    else:
+        row["status"] = "'ENQUEUED'"
+    if submission.timeout and submission.executor_id:
+        add("deadline", words.later.format("%s"), submission.timeout)
+    elif submission.inherits_deadline:
+        add("deadline", "(SELECT deadline FROM dbos_workflow WHERE id = %s)", submission.parent_id)
+    if submission.identity is not NOBODY:
+        _add_identity(add, submission.identity)
+    return row, parameters
+
+
+def _add_delay(add: Callable[..., None], words: Dialect, delay: float | datetime) -> None:
+    if isinstance(delay, datetime):
+        add("delay_until", "%s", vendor.moment(delay))
+    else:
+        add("delay_until", words.later.format("%s"), delay)
+
+
+def _add_identity(add: Callable[..., None], identity: Identity) -> None:
+    add("authenticated_user", "%s", identity.user)
+    add("authenticated_roles", "%s", json.dumps(identity.roles))
+    add("assumed_role", "%s", identity.assumed_role)
+
+
 @cache
-def _submit_sql(dialect: Dialect, *, claimed: bool, wakes: bool) -> str:
-    started = f"{dialect.now}, 1, 1" if claimed else "NULL, 0, 0"
-    returning = f"id, pg_notify('{vendor.CHANNEL}', '{WORK}')" if wakes else "id"
+def _submit_sql(columns: tuple[str, ...], expressions: tuple[str, ...], returning: str) -> str:
     return f"""
-        INSERT INTO dbos_workflow (id, name, status, inputs, serializer, executor_id, queue_name, priority, parent_id,
-                                   schedule_name, application_version, application_name, started_at, epoch, attempts)
-        VALUES (%s, %s, '{"PENDING" if claimed else "ENQUEUED"}', %s, %s, %s, %s, %s, %s, %s, %s, %s, {started})
-        ON CONFLICT DO NOTHING
-        RETURNING {returning}
+        INSERT INTO dbos_workflow ({", ".join(columns)}) VALUES ({", ".join(expressions)})
+        ON CONFLICT DO NOTHING RETURNING {returning}
     """  # noqa: S608
+
+
+_WAKING: Final = f"id, pg_notify('{vendor.CHANNEL}', '{WORK}')"
 
 
 def submit(submission: Submission) -> bool:
     """Insert a workflow in one statement, in the caller's transaction if there is one.
 
-    False: the id is taken; see :func:`attach`.
+    False: the id is taken, or an active workflow of the queue holds the deduplication id; see :func:`place`.
     """
-    words = dialect()
-    claimed = bool(submission.executor_id)
-    wakes = not claimed and words.notifies and burst.needs_wake_up(vendor.connection().in_atomic_block)
-    sql = _submit_sql(words, claimed=claimed, wakes=wakes)
-    parameters = (
-        submission.id,
-        submission.name,
-        submission.inputs,
-        submission.serializer,
-        submission.executor_id,
-        submission.queue_name,
-        submission.priority,
-        submission.parent_id,
-        submission.schedule_name,
-        submission.application_version,
-        submission.application_name,
-    )
+    waits = not submission.executor_id and not submission.delay
+    wakes = waits and dialect().notifies and burst.needs_wake_up(vendor.connection().in_atomic_block)
+    row, parameters = row_of(submission)
+    sql = _submit_sql(tuple(row), tuple(row.values()), _WAKING if wakes else "id")
     is_new = bool(vendor.fetch(sql, parameters))
     if is_new and wakes:
         burst.woke()
-    if is_new and not claimed:
+    if is_new and waits:
         vendor.connection().on_commit(lambda: hub.wake(WORK))
     return is_new
 
 
-def attach(workflow_id: str, name: str) -> None:
-    """Make sure that an existing workflow is a run of ``name``; inputs are not compared, the first caller won."""
-    existing = Workflow.objects.filter(pk=workflow_id).values_list("name", flat=True).first()
-    if existing is not None and existing != name:
+#: What is in a workflow's way may be gone when it is looked for; one that comes and goes so often is none.
+ROUNDS: Final = 10
+
+
+def place(submission: Submission) -> tuple[str, bool]:
+    """Submit a workflow, or attach to what is there already: (the workflow's id, whether it is new).
+
+    Raises ConflictingWorkflow, WorkflowIDInUse or QueueDeduplicated.
+    """
+    for _ in range(ROUNDS):
+        if submit(submission):
+            return submission.id, True
+        existing = _namesake(submission) or _holder(submission)
+        if existing is not None:
+            return existing, False
+    return submission.id, False
+
+
+def _namesake(submission: Submission) -> str | None:
+    """The id, if it exists; inputs are not compared, the first caller won."""
+    name = Workflow.objects.filter(pk=submission.id).values_list("name", flat=True).first()
+    if name is None:
+        return None
+    check_name(submission.id, name, submission.name)
+    if submission.must_be_new:
+        raise WorkflowIDInUse(
+            f"The workflow id {submission.id!r} is in use, and reuse_policy='reject' asks for a new one."
+        )
+    return submission.id
+
+
+def check_name(workflow_id: str, owner: str, wanted: str) -> None:
+    """Raises ConflictingWorkflow unless the workflow is a run of the function that shall be started."""
+    if owner != wanted:
         raise ConflictingWorkflow(
-            f"The workflow id {workflow_id!r} belongs to {existing!r}, so it cannot start {name!r}: choose another id."
+            f"The workflow id {workflow_id!r} belongs to {owner!r}, so it cannot start {wanted!r}: choose another id."
         )
 
 
-def submit_child(lease: Lease, checkpoint: Checkpoint, submission: Submission) -> Recorded | None:
-    """Insert a child and its parent's step in one commit; what was recorded at that number, if that came first."""
+def holders(queue_name: str, deduplication_ids: Collection[str]) -> dict[str, str]:
+    """Deduplication id -> the active workflow of this queue that holds it."""
+    held = Workflow.objects.filter(queue_name=queue_name, deduplication_id__in=list(deduplication_ids))
+    return dict(held.exclude(deduplication_id="").order_by().values_list("deduplication_id", "pk"))
+
+
+def _holder(submission: Submission) -> str | None:
+    if not submission.deduplication_id:
+        return None
+    holder = holders(submission.queue_name, [submission.deduplication_id]).get(submission.deduplication_id)
+    if holder is not None and not submission.may_join:
+        raise QueueDeduplicated(
+            f"On the queue {submission.queue_name!r} the workflow {holder!r} holds the deduplication id "
+            f"{submission.deduplication_id!r} until it ends. duplication_policy='return-existing' gives its handle.",
+            workflow_id=holder,
+            queue_name=submission.queue_name,
+            deduplication_id=submission.deduplication_id,
+        )
+    return holder
+
+
+def place_child(lease: Lease, checkpoint: Checkpoint, submission: Submission) -> tuple[str, bool] | Recorded:
+    """Submit a child and its parent's step in one commit, see place(); what was recorded there, if that came first."""
     while True:
         key = lease.key
         with vendor.transaction():
             if insert_checkpoint(lease.workflow_id, key, checkpoint):
-                if not submit(submission):
-                    attach(submission.id, submission.name)
-                return None
+                child_id, is_new = place(submission)
+                if child_id != checkpoint.child_id:
+                    Step.objects.filter(workflow_id=lease.workflow_id, number=checkpoint.number).update(
+                        child_id=child_id
+                    )
+                return child_id, is_new
         earlier = explain(lease, checkpoint.number)
         if earlier is not None:
             return earlier
@@ -155,6 +293,8 @@ def claimed_by_submission(submission: Submission) -> Claimed:
         epoch=1,
         attempts=1,
         parent_id=submission.parent_id,
+        has_deadline=bool(submission.timeout) or submission.inherits_deadline,
+        identity=submission.identity,
     )
 
 

@@ -4,7 +4,7 @@
 """
 
 from . import classes, django_objects, plain, refusals
-from .codec import NOT_THE_VALUE, TAG, dumps, dumps_parts, loads, parse, register_type
+from .codec import NOT_THE_VALUE, TAG, dumps, dumps_many_parts, dumps_parts, loads, parse, register_type
 from .errors import last_resort
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "classes",
     "django_objects",
     "dumps",
+    "dumps_many_parts",
     "dumps_parts",
     "last_resort",
     "loads",

@@ -6,11 +6,12 @@ Decoding finds classes among the modules that are loaded already: it imports not
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from types import NoneType
 from typing import Any, NoReturn, TypeVar
+from uuid import uuid4
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import InterfaceError, OperationalError
@@ -148,10 +149,20 @@ def dumps_parts(parts: dict[str, Any]) -> str:
     return _plainly(parts) or _written(lambda encoder: encoder.encode_values(parts, part="{}"), "")
 
 
-def _plainly(value: Any) -> str | None:
+def dumps_many_parts(many: Sequence[dict[str, Any]]) -> list[str]:
+    """Return many dicts as typed JSON, see dumps_parts(): the plain ones in one go, which is several times as fast."""
+    if not many:
+        return []
+    # One call of the encoder for all; a text that nobody can foresee tells where one ends and the next begins.
+    border = uuid4().hex
+    plain = _plainly([item for parts in many for item in (border, parts)][1:], MAX_DEPTH)
+    return plain[1:-1].split(f',"{border}",') if plain else [dumps_parts(parts) for parts in many]
+
+
+def _plainly(value: Any, depth: int = MAX_DEPTH - 1) -> str | None:
     """Return the text of what is JSON as it stands, by far the most frequent case; None for the rest."""
     try:
-        text = to_text(value) if _is_json(value, MAX_DEPTH - 1) else None
+        text = to_text(value) if _is_json(value, depth) else None
     except (ValueError, RecursionError):  # ValueError: nan, inf, or an int with more digits than Python converts
         return None
     return None if text is None or "\\ud" in text else text

@@ -95,6 +95,7 @@ def test_resuming_starts_the_count_of_attempts_anew_and_keeps_the_epoch() -> Non
         "status": WorkflowStatus.ENQUEUED,
         "executor_id": "",
         "attempts": 0,
+        "deduplication_id": "",
         "deadline": None,
         "delay_until": None,
         "error": None,
