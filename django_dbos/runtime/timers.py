@@ -4,7 +4,6 @@ from .. import clock
 from ..conf import conf
 from ..sysdb import timers
 
-
 # SQLite compares milliseconds.
 _SLACK = 0.001
 

@@ -151,15 +151,18 @@ def current_time() -> datetime:
 def table_of(names: Sequence[str]) -> str:
     """What can be selected from, for lists of texts: a column for each, and ``n``, the row's number from 1."""
     if dialect().lateral:
-        lists = ", ".join(["%s::text[]"] * len(names))
-        return f"UNNEST({lists}) WITH ORDINALITY AS v ({', '.join(names)}, n)"
+        # Not arrays: the driver would look at each text by itself, which takes longer than all the rest.
+        lists = ", ".join(["JSON_ARRAY_ELEMENTS_TEXT(%s)"] * len(names))
+        return f"ROWS FROM ({lists}) WITH ORDINALITY AS v ({', '.join(names)}, n)"
     columns = ", ".join(f"JSON_EXTRACT(value, '$[{place}]') AS {name}" for place, name in enumerate(names))
     return f"(SELECT {columns}, key + 1 AS n FROM JSON_EACH(%s)) v"  # noqa: S608
 
 
 def table_parameters(lists: Sequence[Sequence[str]]) -> list[Any]:
     """The parameters of a table_of() with these columns."""
-    return list(lists) if dialect().lateral else [json.dumps(list(zip(*lists, strict=True)))]
+    if dialect().lateral:
+        return [json.dumps(values) for values in lists]
+    return [json.dumps(list(zip(*lists, strict=True)))]
 
 
 def moment(value: datetime) -> Any:
