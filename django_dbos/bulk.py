@@ -4,6 +4,8 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
+from asgiref.sync import markcoroutinefunction
+
 from . import context, serialization
 from .bridge import Operation, adrive, drive
 from .context import Execution
@@ -102,6 +104,7 @@ async def aenqueue_many(
 ) -> list[Enqueued[R]]: ...
 
 
+@markcoroutinefunction
 def aenqueue_many(
     queue: Queue | str,
     function: Callable[..., Any],

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, overload
 
+from asgiref.sync import markcoroutinefunction
+
 from .bridge import adrive, drive
 from .exceptions import DuplicateRegistration
 from .handles import WorkflowHandle
@@ -63,6 +65,7 @@ class Queue:
     @overload
     async def aenqueue(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]: ...
 
+    @markcoroutinefunction
     def aenqueue(
         self, function: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Coroutine[Any, Any, WorkflowHandle[Any]]:
@@ -134,6 +137,7 @@ async def aenqueue_workflow(
 ) -> WorkflowHandle[R]: ...
 
 
+@markcoroutinefunction
 def aenqueue_workflow(
     queue: Queue | str, function: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> Coroutine[Any, Any, WorkflowHandle[Any]]:
@@ -159,6 +163,7 @@ def enqueue_workflow_with_options(options: EnqueueOptions, *args: Any, **kwargs:
     return drive(start_operation(_start_by_name(options, args, kwargs)))
 
 
+@markcoroutinefunction
 def aenqueue_workflow_with_options(
     options: EnqueueOptions, *args: Any, **kwargs: Any
 ) -> Coroutine[Any, Any, WorkflowHandle[Any]]:

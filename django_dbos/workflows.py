@@ -123,6 +123,7 @@ async def astart_workflow(
 async def astart_workflow(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]: ...
 
 
+@markcoroutinefunction
 def astart_workflow(
     function: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> Coroutine[Any, Any, WorkflowHandle[Any]]:

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from django_dbos.ids import uuid7
+from django_dbos.ids import uuid7, uuid7s
 
 
 def test_an_id_is_a_uuid_of_version_7_as_text() -> None:
@@ -50,3 +50,15 @@ def test_version_and_variant_hold_at_the_end_of_each_millisecond(monkeypatch: py
         parsed = uuid.UUID(uuid7())
         assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
         assert parsed.int >> 80 == 1_800_000_000_000
+
+
+def test_many_at_a_time_are_ids_like_any_other_and_ascend() -> None:
+    before = uuid7()
+    ids = uuid7s(20_000)
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)
+    assert before < ids[0]
+    for text in ids[::1000]:
+        parsed = uuid.UUID(text)
+        assert (str(parsed), parsed.version, parsed.variant) == (text, 7, uuid.RFC_4122)
+    assert uuid7s(0) == []

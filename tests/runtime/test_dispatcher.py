@@ -1,10 +1,12 @@
 """The dispatcher: what it claims, what it leaves, and that nothing is lost when a statement of it fails."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import OperationalError
+from django.db.models.functions import Now
 from django.test import override_settings
 
 from django_dbos import Queue, Runtime, workflow
@@ -261,3 +263,36 @@ def test_a_runtime_goes_on_after_a_claim_that_failed(
     assert failed
     assert {handle.get_status().attempts for handle in handles} == {1}
     assert any("gone in the middle" in str(record.exc_info) for record in caplog.records)
+
+
+# ---- what the clock decides
+
+
+@committed
+def test_what_ripens_is_claimed_in_the_same_tick() -> None:
+    row("ripe", WorkflowStatus.DELAYED, name=NAME, queue_name="dispatched", delay_until=Now() - timedelta(seconds=1))
+    dispatcher, pool = new()
+    dispatcher.tick()
+    assert list(pool.given) == ["ripe"]
+
+
+@committed
+def test_a_tick_is_due_when_the_next_delay_is_over_and_looks_are_a_poll_interval_apart(passing_time: Time) -> None:
+    dispatcher, _ = new()
+    with override_settings(DBOS={"POLL_INTERVAL": 30.0}):
+        dispatcher.tick()
+        row("soon", WorkflowStatus.DELAYED, name=NAME, delay_until=Now() + timedelta(seconds=5))
+        with statements() as sent:
+            dispatcher.tick()
+        assert not any("delay_until" in statement for statement in sent)
+        passing_time.advance(31)
+        assert dispatcher.tick() == pytest.approx(5, abs=1)
+
+
+@committed
+def test_overdue_workflows_are_cancelled_also_while_no_slot_is_free() -> None:
+    owned("overdue", "another", name=NAME, deadline=Now() - timedelta(seconds=1))
+    dispatcher, pool = new(concurrency=1)
+    assert pool.slots.take_one()
+    dispatcher.tick()
+    assert Workflow.objects.get(pk="overdue").status == WorkflowStatus.CANCELLED
