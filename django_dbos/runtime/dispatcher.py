@@ -11,14 +11,12 @@ from ..sysdb import executors, queues, vendor, watching, workflows
 from ..sysdb.queues import Claimant
 from ..sysdb.steps import History, load_history
 from ..sysdb.workflows import Burst, Claimed
+from .due import TOLD, DueWork
 from .pool import Pool
 from .service import Service
-from .timers import Timers
 
 #: Where workflows wait that were started, not enqueued; every worker serves it.
 _STARTED = ""
-# Who is told of everything looks so many times less often.
-_TOLD = 5
 
 
 class Dispatcher(Service):
@@ -36,12 +34,12 @@ class Dispatcher(Service):
         self._limits_until = 0.0
         self._watch_at = 0.0
         self._alert_until = 0.0
-        self._timers = Timers()
+        self._due = DueWork()
 
     def tick(self) -> float:
         """See Service.tick()."""
         self._watch()
-        self._timers.tick()
+        self._tick_due()
         claimed: list[Claimed] = []
         taken = self._pool.slots.begin_claim()
         try:
@@ -54,7 +52,14 @@ class Dispatcher(Service):
         finally:
             self._pool.slots.end_claim(taken - len(claimed))
             self._hand_over(claimed)
-        return min(self._until_next_look(bool(claimed)), self._timers.seconds())
+        if any(row.has_deadline for row in claimed):
+            self._due.expect()
+        return min(self._until_next_look(bool(claimed)), self._due.seconds())
+
+    def _tick_due(self) -> None:
+        if self.was_woken:
+            self._due.expect()
+        self._due.tick()
 
     def _until_next_look(self, has_claimed: bool) -> float:
         """After a wake-up there may be more of the same burst, which woke nobody: look again when it is over."""
@@ -62,7 +67,7 @@ class Dispatcher(Service):
             self._alert_until = clock.monotonic() + 2 * Burst.LENGTH
         if clock.monotonic() < self._alert_until:
             return Burst.LENGTH
-        return clock.jittered(conf.POLL_INTERVAL * (_TOLD if hub.is_hearing else 1))
+        return clock.jittered(conf.POLL_INTERVAL * (TOLD if hub.is_hearing else 1))
 
     def queue_names(self) -> list[str]:
         """The queues that this process serves."""

@@ -55,7 +55,7 @@ def place_many(batch: Batch) -> Placed:
             if not missing:
                 break
             missing = _insert(batch, _find(batch, missing, placed))
-    if not batch.template.delay:
+    if batch.ids:
         wake_workers()
     return placed
 

@@ -193,14 +193,15 @@ def submit(submission: Submission) -> bool:
 
     False: the id is taken, or an active workflow of the queue holds the deduplication id; see :func:`place`.
     """
-    waits = not submission.executor_id and not submission.delay
-    wakes = waits and dialect().notifies and burst.needs_wake_up(vendor.connection().in_atomic_block)
+    # Workers are told of deadlines and delays, too: who looks seldom would find them late.
+    is_news = not submission.executor_id or submission.timeout is not None
+    wakes = is_news and dialect().notifies and burst.needs_wake_up(vendor.connection().in_atomic_block)
     row, parameters = row_of(submission)
     sql = _submit_sql(tuple(row), tuple(row.values()), _WAKING if wakes else "id")
     is_new = bool(vendor.fetch(sql, parameters))
     if is_new and wakes:
         burst.woke()
-    if is_new and waits:
+    if is_new and is_news:
         vendor.connection().on_commit(lambda: hub.wake(WORK))
     return is_new
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from ..hub import hub, interruption_of, outcome_of
+from ..hub import OUTCOME, hub, interruption_of, outcome_of
 from ..states import ACTIVE
 from . import vendor
 from .executors import wake_workers
@@ -68,16 +68,13 @@ def _cancel_sql(dialect: Dialect) -> str:
     overdue = f"""
         SELECT id FROM dbos_workflow WHERE {_ACTIVE} AND deadline <= {dialect.now}
         ORDER BY deadline LIMIT {BATCH} {dialect.skip_locked}"""  # noqa: S608
-    channels = ", ".join(f"pg_notify('{vendor.CHANNEL}', '{channel}' || id)" for channel in _CHANNELS)
+    interrupts = f"pg_notify('{vendor.CHANNEL}', '{interruption_of('')}' || id)::text" if dialect.notifies else "NULL"
     return f"""
         UPDATE dbos_workflow
         SET status = 'CANCELLED', deduplication_id = '', completed_at = {dialect.now}, updated_at = {dialect.now}
         WHERE id {dialect.among.format(overdue)} AND {_ACTIVE} AND deadline <= {dialect.now}
-        RETURNING id{f", {channels}" if dialect.notifies else ""}
+        RETURNING id, {interrupts}, {vendor.telling(dialect, OUTCOME, "dbos_workflow")}
     """  # noqa: S608
-
-
-_CHANNELS: Final = (interruption_of(""), outcome_of(""))
 
 
 def cancel_overdue() -> int:
