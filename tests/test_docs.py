@@ -28,7 +28,10 @@ OPTIONS = ("queue", "concurrency", "processes", "no_scheduler", "shutdown_timeou
 #: The pages whose Python blocks are run.
 RUNNABLE = (
     "README.md",
-    *(f"docs/{noun}.md" for noun in ("quickstart", "workflows", "steps", "transactions", "queues", "schedules")),
+    *(
+        f"docs/{noun}.md"
+        for noun in ("quickstart", "workflows", "steps", "transactions", "options", "queues", "schedules")
+    ),
     *(f"docs/{noun}.md" for noun in ("handles", "control", "worker", "settings", "errors")),
 )
 

@@ -3,6 +3,8 @@
     vendor      what PostgreSQL and SQLite say differently, and what to do when a database is away
     journal     how checkpoints and outcomes are written, under (executor, epoch)
     workflows   submit, attach, find an outcome
+    bulk        submit many
+    due         what the clock decides: ripen what was delayed, cancel what ran out of time
     steps       load what is recorded
     queues      declare, claim
     schedules   declare, fire
