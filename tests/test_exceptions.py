@@ -25,6 +25,8 @@ CODES = {
     "NonExistentWorkflow": "non_existent_workflow",
     "ConflictingWorkflow": "conflicting_workflow",
     "WorkflowIDInUse": "workflow_id_in_use",
+    "QueueDeduplicated": "queue_deduplicated",
+    "UnknownQueue": "unknown_queue",
     "InvalidOption": "invalid_option",
     "InvalidWorkflowID": "invalid_workflow_id",
     "UnexpectedStep": "unexpected_step",

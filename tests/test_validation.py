@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from django_dbos.exceptions import InvalidOption, InvalidWorkflowID
-from django_dbos.validation import short_text, whole_number
+from django_dbos.validation import one_of, short_text, whole_number
 
 
 @pytest.mark.parametrize("value", [1, 5, 2**31 - 1])
@@ -45,3 +45,9 @@ def test_a_refusal_does_not_repeat_a_value_without_end() -> None:
         with pytest.raises(InvalidOption) as refusal:
             refuse()
         assert len(str(refusal.value)) < 500
+
+
+def test_one_of_some_choices_is_given_back_and_anything_else_is_refused_with_them() -> None:
+    assert one_of("policy", "reject", (None, "reject")) == "reject"
+    with pytest.raises(InvalidOption, match="policy is None or 'reject', not 'join'"):
+        one_of("policy", "join", (None, "reject"))
