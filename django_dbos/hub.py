@@ -72,7 +72,8 @@ class Signal:
             self._flag.clear()
             return True
         try:
-            await asyncio.wait_for(self._loop_flag.wait(), timeout)
+            async with asyncio.timeout(timeout):  # wait_for() of Python 3.11 may swallow a cancellation
+                await self._loop_flag.wait()
         except TimeoutError:
             return False
         finally:
