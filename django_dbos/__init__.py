@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .attempts import StepOptions as StepOptions
     from .bulk import Enqueued as Enqueued
     from .bulk import aenqueue_many as aenqueue_many
     from .bulk import enqueue_many as enqueue_many
@@ -56,6 +57,10 @@ if TYPE_CHECKING:
     from .schedules import scheduled as scheduled
     from .serialization import register_type as register_type
     from .states import WorkflowStatus as WorkflowStatus
+    from .steps import StepReservation as StepReservation
+    from .steps import arun_step as arun_step
+    from .steps import reserve_step as reserve_step
+    from .steps import run_step as run_step
     from .steps import step as step
     from .timers import anow as anow
     from .timers import arandom_uuid as arandom_uuid
@@ -81,6 +86,8 @@ _EXPORTS: dict[str, str] = {
     "SetWorkflowAttributes": "options",
     "SetWorkflowID": "options",
     "SetWorkflowTimeout": "options",
+    "StepOptions": "attempts",
+    "StepReservation": "steps",
     "StepStatus": "context",
     "WorkflowHandle": "handles",
     "WorkflowStatus": "states",
@@ -96,6 +103,7 @@ _EXPORTS: dict[str, str] = {
     "arecv": "messages",
     "aresume_workflow": "control",
     "aretrieve_workflow": "handles",
+    "arun_step": "steps",
     "asend": "messages",
     "asend_bulk": "messages",
     "aset_event": "events",
@@ -115,8 +123,10 @@ _EXPORTS: dict[str, str] = {
     "random_uuid": "timers",
     "recv": "messages",
     "register_type": "serialization",
+    "reserve_step": "steps",
     "resume_workflow": "control",
     "retrieve_workflow": "handles",
+    "run_step": "steps",
     "scheduled": "schedules",
     "send": "messages",
     "send_bulk": "messages",

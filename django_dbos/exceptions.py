@@ -116,6 +116,18 @@ class MaxStepRetriesExceeded(DBOSError):
         self.errors: list[BaseException] = errors or []
 
 
+class StepTimeout(DBOSError, TimeoutError):
+    """An attempt of a step took longer than its timeout."""
+
+    code = "step_timeout"
+
+
+class ReservationUsed(DBOSError):
+    """A reserved step was run before: a reservation is for one step."""
+
+    code = "reservation_used"
+
+
 class ResultTimeout(DBOSError, TimeoutError):
     """The workflow did not finish within the timeout."""
 

@@ -5,96 +5,24 @@ Outside a workflow, or inside another step, a step is a plain call.
 """
 
 import functools
-import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Coroutine
 from functools import partial
+from inspect import isawaitable
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from asgiref.sync import markcoroutinefunction
+from asgiref.sync import markcoroutinefunction, sync_to_async
 
 from . import context
+from .attempts import Call, Judge, StepOptions, StepPolicy, step_operation
 from .bridge import Body, Operation, adrive, drive, is_async
-from .clock import monotonic
-from .context import Execution, Result, StepStatus, in_step, replayed
-from .exceptions import InvalidOption, MaxStepRetriesExceeded
+from .context import Execution
+from .exceptions import InvalidOption, NotInWorkflow, ReservationUsed
 from .registry import StepDefinition, step_registry
-from .waiting import pause_until
+from .validation import short_text
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Call = Callable[[], Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """How often a failing step is tried, and how long between. Seconds; interval x rate^attempt, capped."""
-
-    max_attempts: int = 1
-    interval_seconds: float = 1.0
-    backoff_rate: float = 2.0
-    max_interval_seconds: float = 3600.0
-    jitter: float = 0.0
-    should_retry: Callable[[BaseException], bool | Awaitable[bool]] | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise InvalidOption(f"max_attempts counts the first attempt too: at least 1, not {self.max_attempts}.")
-        if self.interval_seconds < 0 or self.max_interval_seconds < 0 or self.backoff_rate < 1:
-            raise InvalidOption("Intervals cannot be negative, and backoff_rate cannot be below 1.")
-        if not 0 <= self.jitter <= 1:
-            raise InvalidOption(f"jitter is a fraction of the interval, from 0 to 1, not {self.jitter}.")
-
-    def delay(self, failed_attempts: int) -> float:
-        """Seconds to wait after so many failed attempts (at least one)."""
-        delay = min(self.interval_seconds * self.backoff_rate ** (failed_attempts - 1), self.max_interval_seconds)
-        return delay * (1 + random.uniform(-self.jitter, self.jitter))  # noqa: S311 - spreads load
-
-
-def attempt(execution: Execution, number: int, call: Call, policy: RetryPolicy) -> Operation[tuple[Result, int]]:
-    """Run a step's body as often as its policy allows; how it ended, and after how many attempts."""
-    errors: list[BaseException] = []
-    for count in range(1, policy.max_attempts + 1):
-        status = StepStatus(step_id=number, current_attempt=count, max_attempts=policy.max_attempts)
-        try:
-            with in_step(status):
-                value = yield Body(call)
-        except Exception as error:
-            errors.append(error)
-            if policy.max_attempts == 1 or not (yield from _may_retry(policy, error)):
-                return Result(error=error), count
-            if count < policy.max_attempts:
-                # Without a slot or a connection.
-                yield from pause_until(execution, monotonic() + policy.delay(count))
-        else:
-            return Result(value=value), count
-    return Result(error=_exhausted(errors)), policy.max_attempts
-
-
-def _may_retry(policy: RetryPolicy, error: Exception) -> Operation[bool]:
-    if policy.should_retry is None:
-        return True
-    return bool((yield Body(partial(policy.should_retry, error))))
-
-
-def _exhausted(errors: list[BaseException]) -> BaseException:
-    attempts = "\n".join(f"  attempt {n}: {type(e).__name__}: {e}" for n, e in enumerate(errors, 1))
-    exhausted = MaxStepRetriesExceeded(f"The step failed in each of its {len(errors)} attempts:\n{attempts}", errors)
-    exhausted.__cause__ = errors[-1]
-    return exhausted
-
-
-def step_operation(execution: Execution, number: int, name: str, call: Call, policy: RetryPolicy) -> Operation[Any]:
-    """The bracket around every step: find what is recorded, else attempt the body, then record how it ended."""
-    recorded = execution.recall(number, name)
-    if recorded is not None:
-        return (yield from replayed(recorded))
-    execution.look_up()
-    yield from execution.settle()
-    started = monotonic()
-    result, attempts = yield from attempt(execution, number, call, policy)
-    result = yield from execution.keep(result, number=number, name=name, started=started, attempts=attempts)
-    return result.unwrap()
 
 
 @overload
@@ -111,7 +39,9 @@ def step(
     backoff_rate: float = ...,
     max_interval_seconds: float = ...,
     jitter: float = ...,
-    should_retry: Callable[[BaseException], bool | Awaitable[bool]] | None = ...,
+    should_retry: Judge | None = ...,
+    timeout_seconds: float | None = ...,
+    preemptible: bool = ...,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -126,21 +56,28 @@ def step(
     backoff_rate: float = 2.0,
     max_interval_seconds: float = 3600.0,
     jitter: float = 0.0,
-    should_retry: Callable[[BaseException], bool | Awaitable[bool]] | None = None,
+    should_retry: Judge | None = None,
+    timeout_seconds: float | None = None,
+    preemptible: bool = False,
 ) -> Any:
     """Make a function (sync or async) a step.
 
     With ``retries_allowed`` a failure is retried, ``max_attempts`` times in all, after ``interval_seconds`` that
     grow by ``backoff_rate`` up to ``max_interval_seconds``, give or take the fraction ``jitter``;
     ``should_retry(error)`` may say no. When all attempts failed, MaxStepRetriesExceeded carries their errors.
+
+    Async steps only: an attempt fails with StepTimeout after ``timeout_seconds``; a ``preemptible`` one is cancelled
+    when its workflow is, and nothing is recorded.
     """
-    policy = RetryPolicy(
+    policy = StepPolicy(
         max_attempts=max_attempts if retries_allowed else 1,
         interval_seconds=interval_seconds,
         backoff_rate=backoff_rate,
         max_interval_seconds=max_interval_seconds,
         jitter=jitter,
         should_retry=should_retry,
+        timeout_seconds=timeout_seconds,
+        preemptible=preemptible,
     )
 
     def operation(execution: Execution, number: int, name: str, call: Call) -> Operation[Any]:
@@ -148,8 +85,7 @@ def step(
 
     def decorate(body: Callable[P, R]) -> Callable[P, R]:
         definition = StepDefinition(name=name or body.__qualname__, function=body, is_async=is_async(body))
-        if should_retry is not None and is_async(should_retry) and not definition.is_async:
-            raise InvalidOption(f"should_retry of the sync step {definition.name} is async: make it a plain function.")
+        policy.check(definition.name, body)
         return durable(definition, operation)
 
     return decorate if function is None else decorate(function)
@@ -182,3 +118,151 @@ def durable(
     if definition.is_async:
         markcoroutinefunction(call)
     return cast(Callable[P, R], call)
+
+
+# ---- made a step where it is called --------------------------------------------------------------------------
+
+
+def run_step(options: StepOptions | None, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call any function as a step: ``run_step({"name": "fetch"}, requests.get, url)``. ``None``: no options.
+
+    Outside a workflow, or inside a step, it is a plain call.
+    """
+    operation = _inline(context.current(), None, options, function, _blocking(function, *args, **kwargs))
+    result: R = function(*args, **kwargs) if operation is None else drive(operation)
+    return result
+
+
+@overload
+def arun_step(
+    options: StepOptions | None, function: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+) -> Coroutine[Any, Any, R]: ...
+
+
+@overload
+def arun_step(
+    options: StepOptions | None, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+) -> Coroutine[Any, Any, R]: ...
+
+
+def arun_step(options: StepOptions | None, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """See run_step(). A function that is not async runs on a thread."""
+    call = _awaitable(function, *args, **kwargs)
+    return adrive(_inline(context.current(), None, options, function, call) or _plain(call))
+
+
+markcoroutinefunction(arun_step)
+
+
+class StepReservation:
+    """A step's number, drawn before it is known what will run there. Used once, by the workflow that drew it."""
+
+    def __init__(self, execution: Execution) -> None:
+        self.step_id = execution.next_number()
+        self._execution = execution
+        self._lock = threading.Lock()
+        self._is_used = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.step_id} of {self._execution.workflow_id}>"
+
+    def run(self, options: StepOptions | None, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function as the step of this number; see run_step()."""
+        call = _blocking(function, *args, **kwargs)
+        result: R = drive(self._operation(options, function, call))
+        return result
+
+    @overload
+    def arun(
+        self,
+        options: StepOptions | None,
+        function: Callable[P, Coroutine[Any, Any, R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Coroutine[Any, Any, R]: ...
+
+    @overload
+    def arun(
+        self, options: StepOptions | None, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+
+    def arun(self, options: StepOptions | None, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """See run()."""
+        return adrive(self._operation(options, function, _awaitable(function, *args, **kwargs)))
+
+    def _operation(self, options: StepOptions | None, function: Callable[..., Any], call: Call) -> Operation[Any]:
+        if context.current() is not self._execution:
+            raise NotInWorkflow(
+                f"Step {self.step_id} was reserved by workflow {self._execution.workflow_id}: run it from that "
+                "workflow's body, outside its steps; in a thread of your own, through contextvars.copy_context().run()."
+            )
+        operation = _inline(self._execution, self.step_id, options, function, call)
+        with self._lock:
+            if self._is_used:
+                raise ReservationUsed(f"Step {self.step_id} was run before: reserve one for each step.")
+            self._is_used = True
+        assert operation is not None  # noqa: S101 - there is an execution
+        return operation
+
+
+def reserve_step() -> StepReservation:
+    """Draw the next step's number now; ``.run()`` or ``.arun()`` says later what the step is.
+
+    So what is run from other threads or tasks, in whatever order, has the same numbers each time.
+    """
+    return StepReservation(context.required("reserve_step()"))
+
+
+def _inline(
+    execution: Execution | None,
+    number: int | None,
+    options: StepOptions | None,
+    function: Callable[..., Any],
+    call: Call,
+) -> Operation[Any] | None:
+    """The operation of a step that is made where it is called; None: it is a plain call there."""
+    name, policy = _settings(options or {}, function)
+    if execution is None:
+        return None
+    return step_operation(execution, execution.next_number() if number is None else number, name, call, policy)
+
+
+def _settings(options: StepOptions, function: Callable[..., Any]) -> tuple[str, StepPolicy]:
+    """The name and the policy that such options ask for; raises InvalidOption."""
+    unknown = set(options) - StepOptions.__optional_keys__
+    if unknown:
+        known = ", ".join(sorted(StepOptions.__optional_keys__))
+        raise InvalidOption(f"There is no step option {sorted(unknown)[0]!r}; there are {known}.")
+    given: dict[str, Any] = {"max_attempts": 3, **options}
+    name = short_text("A step's name", given.pop("name", None) or _name_of(function))
+    if not given.pop("retries_allowed", False):
+        given["max_attempts"] = 1
+    policy = StepPolicy(**given)
+    policy.check(name, function)
+    return name, policy
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+def _blocking(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Call:
+    if is_async(function):
+        raise InvalidOption(f"{_name_of(function)} is async: await its twin, arun_step() or arun().")
+    return partial(function, *args, **kwargs)
+
+
+def _awaitable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Call:
+    return partial(function if is_async(function) else partial(_in_thread, function), *args, **kwargs)
+
+
+async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    result = await sync_to_async(function)(*args, **kwargs)
+    return await result if isawaitable(result) else result
+
+
+def _plain(call: Call) -> Operation[Any]:
+    return (yield Body(call))

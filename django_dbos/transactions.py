@@ -10,12 +10,13 @@ from django.db import DatabaseError, InterfaceError
 from django.db.transaction import atomic
 
 from . import clock
+from .attempts import Call
 from .bridge import Database, Operation, is_async
 from .clock import monotonic
 from .context import Execution, Result, StepStatus, in_step, read_back, replayed
 from .exceptions import InvalidOption
 from .registry import StepDefinition
-from .steps import Call, durable
+from .steps import durable
 from .sysdb import journal, vendor
 from .sysdb.journal import Checkpoint, Recorded
 from .sysdb.steps import find_elsewhere

@@ -1,6 +1,7 @@
 """Steps: rules 1 to 5 of the design."""
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,19 +13,33 @@ from django.db import connections
 from django_dbos import (
     Runtime,
     SetWorkflowID,
+    StepReservation,
     StepStatus,
+    arun_step,
+    cancel_workflow,
+    reserve_step,
+    resume_workflow,
     retrieve_workflow,
+    run_step,
     start_workflow,
     step,
     step_id,
     step_status,
     workflow,
 )
+from django_dbos.attempts import StepPolicy
 from django_dbos.context import running_ids
-from django_dbos.exceptions import InvalidOption, MaxStepRetriesExceeded, SerializationError
+from django_dbos.exceptions import (
+    AwaitedWorkflowCancelled,
+    InvalidOption,
+    MaxStepRetriesExceeded,
+    NotInWorkflow,
+    ReservationUsed,
+    SerializationError,
+    StepTimeout,
+)
 from django_dbos.models import Step, Workflow
 from django_dbos.states import WorkflowStatus
-from django_dbos.steps import RetryPolicy
 from django_dbos.sysdb.executors import release
 from tests.support import eventually
 
@@ -306,12 +321,12 @@ def test_an_async_should_retry_on_a_sync_step_is_refused_at_the_decorator() -> N
 
 
 def test_intervals_grow_by_the_rate_up_to_the_cap() -> None:
-    policy = RetryPolicy(max_attempts=9, interval_seconds=1, backoff_rate=3, max_interval_seconds=20)
+    policy = StepPolicy(max_attempts=9, interval_seconds=1, backoff_rate=3, max_interval_seconds=20)
     assert [policy.delay(failed) for failed in (1, 2, 3, 4, 5)] == [1, 3, 9, 20, 20]
 
 
 def test_jitter_stays_within_its_fraction() -> None:
-    policy = RetryPolicy(max_attempts=2, interval_seconds=10, jitter=0.5)
+    policy = StepPolicy(max_attempts=2, interval_seconds=10, jitter=0.5)
     delays = [policy.delay(1) for _ in range(200)]
     assert all(5 <= delay <= 15 for delay in delays)
     assert max(delays) > min(delays)
@@ -434,3 +449,419 @@ def test_a_body_that_still_runs_when_its_workflow_is_claimed_again_goes_on_and_n
 def test_step_id_and_status_are_none_outside_steps() -> None:
     assert step_id() is None
     assert step_status() is None
+
+
+# ---- made a step where it is called --------------------------------------------------------------------------
+
+
+def shout(text: str, *, times: int = 1) -> str:
+    runs.append(text)
+    return text.upper() * times
+
+
+async def ashout(text: str, *, times: int = 1) -> str:
+    return shout(text, times=times)
+
+
+async def awaited(options: Any, function: Callable[..., Any], *args: Any) -> Any:
+    return await arun_step(options, function, *args)
+
+
+@database
+def test_any_function_can_be_called_as_a_step() -> None:
+    @workflow
+    def inlining() -> list[str]:
+        return [run_step(None, shout, "a"), run_step({"name": "loud"}, shout, "b", times=2)]
+
+    with SetWorkflowID("w"):
+        assert inlining() == ["A", "BB"]
+    assert again("w") == ["A", "BB"]
+    assert runs == ["a", "b"]
+    assert list(Step.objects.values_list("number", "name")) == [(1, "shout"), (2, "loud")]
+
+
+@database
+def test_any_function_can_be_awaited_as_a_step_also_one_that_is_not_async() -> None:
+    @workflow
+    async def ainlining() -> list[Any]:
+        def where() -> bool:
+            runs.append("thread")
+            return threading.current_thread() is threading.main_thread()
+
+        return list(
+            await asyncio.gather(
+                arun_step(None, ashout, "a"),
+                arun_step({"name": "thread"}, where),
+                arun_step({"name": "lambda"}, lambda: ashout("c")),
+            )
+        )
+
+    with Runtime(), SetWorkflowID("w"):
+        assert start_workflow(ainlining).get_result(timeout=10) == ["A", False, "C"]
+    assert again("w") == ["A", False, "C"]
+    assert sorted(runs) == ["a", "c", "thread"]
+    assert list(Step.objects.values_list("number", "name")) == [(1, "ashout"), (2, "thread"), (3, "lambda")]
+
+
+@database
+def test_a_step_made_where_it_is_called_is_retried_as_its_options_say() -> None:
+    def flaky() -> str:
+        runs.append(1)
+        if len(runs) < 3:
+            raise OSError("down")
+        return "up"
+
+    @workflow
+    def retrying() -> str:
+        return run_step({"retries_allowed": True, "interval_seconds": 0}, flaky)
+
+    @workflow
+    def trying() -> str:
+        return run_step({"max_attempts": 9}, flaky)
+
+    assert retrying() == "up"
+    assert Step.objects.get().attempts == 3
+    runs.clear()
+    with pytest.raises(OSError, match="down"):
+        trying()
+    assert runs == [1]
+
+
+def test_outside_a_workflow_it_is_a_plain_call() -> None:
+    assert run_step(None, shout, "a") == "A"
+    assert async_to_sync(awaited)(None, ashout, "b") == "B"
+    assert async_to_sync(awaited)({"name": "c"}, shout, "c") == "C"
+
+
+@database
+def test_inside_a_step_it_is_part_of_it() -> None:
+    @step
+    def whole() -> str:
+        return run_step(None, shout, "part")
+
+    @workflow
+    def containing() -> str:
+        return whole()
+
+    assert containing() == "PART"
+    assert Step.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nmae": "x"}, "no step option 'nmae'"),
+        ({"name": "x" * 256}, "255"),
+        ({"retries_allowed": True, "max_attempts": 0}, "max_attempts"),
+        ({"timeout_seconds": 1}, "cannot interrupt a thread"),
+        ({"preemptible": True}, "cannot interrupt a thread"),
+    ],
+)
+def test_options_that_can_never_work_are_refused_at_the_call(options: Any, message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        run_step(options, shout, "a")
+    with pytest.raises(InvalidOption, match=message):
+        async_to_sync(awaited)(options, shout, "a")
+    assert not runs
+
+
+def test_an_async_function_is_awaited_by_the_twin_only() -> None:
+    function: Any = ashout
+    with pytest.raises(InvalidOption, match="arun_step"):
+        run_step(None, function, "a")
+
+
+# ---- reserved numbers ----------------------------------------------------------------------------------------
+
+
+@database
+def test_a_reserved_step_has_its_number_however_late_it_is_run() -> None:
+    @workflow
+    def reserving() -> list[Any]:
+        reserved = reserve_step()
+        assert reserved.step_id == 1
+        return [noted("second"), reserved.run({"name": "reserved"}, shout, "first")]
+
+    with SetWorkflowID("w"):
+        assert reserving() == ["second", "FIRST"]
+    assert again("w") == ["second", "FIRST"]
+    assert runs == ["second", "first"]
+    assert list(Step.objects.values_list("number", "name")) == [(1, "reserved"), (2, "noted")]
+
+
+@database
+def test_reserved_steps_run_on_threads_in_any_order_under_their_numbers() -> None:
+    @workflow
+    def fanning_out() -> list[str]:
+        results: dict[int, str] = {}
+
+        def work(reserved: StepReservation) -> None:
+            results[reserved.step_id] = reserved.run(None, shout, f"item {reserved.step_id}")
+            connections.close_all()
+
+        reservations = [reserve_step() for _ in range(3)]
+        for reserved in reversed(reservations):
+            thread = threading.Thread(target=contextvars.copy_context().run, args=(work, reserved))
+            thread.start()
+            thread.join(10)
+        return [results[number] for number in (1, 2, 3)]
+
+    assert fanning_out() == ["ITEM 1", "ITEM 2", "ITEM 3"]
+    assert list(Step.objects.values_list("number", "output")) == [(n, f'"ITEM {n}"') for n in (1, 2, 3)]
+
+
+@database
+def test_a_reserved_step_is_awaited_by_another_task() -> None:
+    @workflow
+    async def areserving() -> list[str]:
+        first, second = reserve_step(), reserve_step()
+        late = asyncio.ensure_future(second.arun(None, ashout, "b"))
+        return [await first.arun(None, shout, "a"), await late]
+
+    assert async_to_sync(areserving)() == ["A", "B"]
+    assert list(Step.objects.values_list("number", "output")) == [(1, '"A"'), (2, '"B"')]
+
+
+@database
+def test_a_reservation_is_for_one_step_of_the_workflow_that_made_it() -> None:
+    kept: list[StepReservation] = []
+
+    @step
+    def inside_a_step() -> None:
+        kept[0].run(None, shout, "x")
+
+    @workflow
+    def lending() -> None:
+        kept.append(reserve_step())
+        with pytest.raises(NotInWorkflow, match="outside its steps"):
+            inside_a_step()
+        with pytest.raises(NotInWorkflow, match="Step 1 was reserved by"):
+            borrowing()
+        kept[0].run(None, shout, "once")
+        with pytest.raises(ReservationUsed, match="Step 1"):
+            kept[0].run(None, shout, "twice")
+
+    @workflow
+    def borrowing() -> None:
+        kept[0].run(None, shout, "y")
+
+    lending()
+    assert runs == ["once"]
+    with pytest.raises(NotInWorkflow):
+        kept[0].run(None, shout, "z")
+
+
+def test_nothing_can_be_reserved_outside_a_workflow() -> None:
+    with pytest.raises(NotInWorkflow, match="reserve_step"):
+        reserve_step()
+
+
+# ---- timeouts and interruption -------------------------------------------------------------------------------
+
+
+def test_only_async_steps_have_a_timeout_or_are_preemptible() -> None:
+    def body() -> None: ...
+
+    refused: list[dict[str, Any]] = [{"timeout_seconds": 1.0}, {"preemptible": True}]
+    for options in refused:
+        with pytest.raises(InvalidOption, match="cannot interrupt a thread"):
+            step(**options)(body)
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_a_timeout_is_more_than_nothing(timeout: float) -> None:
+    with pytest.raises(InvalidOption, match="timeout_seconds"):
+        step(timeout_seconds=timeout)
+
+
+@database
+def test_a_step_that_takes_too_long_fails_with_a_recorded_error() -> None:
+    @step(timeout_seconds=0.05)
+    async def endless() -> None:
+        runs.append(1)
+        await asyncio.Event().wait()
+
+    @workflow
+    async def impatient() -> str:
+        try:
+            await endless()
+        except StepTimeout as error:
+            return str(error)
+        return ""
+
+    with SetWorkflowID("w"):
+        assert "0.05 s" in async_to_sync(impatient)()
+    assert "0.05 s" in again("w")
+    assert runs == [1]
+
+
+@database
+def test_each_attempt_has_the_whole_timeout_and_a_late_one_is_retried() -> None:
+    @step(timeout_seconds=0.2, retries_allowed=True, interval_seconds=0)
+    async def slow_at_first() -> str:
+        runs.append(1)
+        if len(runs) < 3:
+            await asyncio.Event().wait()
+        return "in time"
+
+    @workflow
+    async def retrying() -> str:
+        return await slow_at_first()
+
+    assert async_to_sync(retrying)() == "in time"
+    assert Step.objects.get().attempts == 3
+
+
+@database
+def test_a_timeout_of_the_bodys_own_is_its_own_error() -> None:
+    @step(timeout_seconds=60)
+    async def timing_out() -> None:
+        raise TimeoutError("mine")
+
+    @workflow
+    async def calling() -> None:
+        await timing_out()
+
+    with pytest.raises(TimeoutError, match="mine") as caught:
+        async_to_sync(calling)()
+    assert not isinstance(caught.value, StepTimeout)
+
+
+def test_outside_a_workflow_no_timeout_applies() -> None:
+    @step(timeout_seconds=0.000001)
+    async def calm() -> str:
+        await asyncio.sleep(0)
+        return "done"
+
+    assert async_to_sync(calm)() == "done"
+
+
+@database
+@pytest.mark.parametrize("is_hinted", [True, False], ids=["woken", "unwoken"])
+def test_cancelling_a_workflow_interrupts_its_preemptible_step_and_records_nothing(is_hinted: bool) -> None:
+    @step(name=f"waiting-{is_hinted}", preemptible=True, timeout_seconds=3600)
+    async def waiting() -> str:
+        runs.append("began")
+        if len(runs) > 1:
+            return "second time"
+        try:
+            await asyncio.Event().wait()
+        finally:
+            runs.append("cleaned up")
+        return "never"
+
+    @workflow(name=f"preempted-{is_hinted}")
+    async def preempted() -> str:
+        return await waiting()
+
+    with Runtime(), SetWorkflowID("w"):
+        handle = start_workflow(preempted)
+        eventually(lambda: runs == ["began"])
+        if is_hinted:
+            cancel_workflow("w")
+        else:  # as if the wake-up had been lost
+            Workflow.objects.filter(pk="w").update(status=WorkflowStatus.CANCELLED)
+        eventually(lambda: runs == ["began", "cleaned up"])
+        eventually(lambda: not running_ids())
+        with pytest.raises(AwaitedWorkflowCancelled):
+            handle.get_result(timeout=10)
+        assert not Step.objects.exists()
+        assert resume_workflow("w").get_result(timeout=10) == "second time"
+
+
+@database
+def test_a_preemptible_step_is_interrupted_when_another_executor_owns_its_workflow() -> None:
+    @step(preemptible=True)
+    async def lost() -> str:
+        runs.append("began")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            runs.append("stopped")
+        return "never"
+
+    @workflow
+    async def losing() -> str:
+        return await lost()
+
+    with Runtime(), SetWorkflowID("w"):
+        start_workflow(losing)
+        eventually(lambda: runs == ["began"])
+        Workflow.objects.filter(pk="w").update(executor_id="another", epoch=7)
+        eventually(lambda: runs == ["began", "stopped"])
+        eventually(lambda: not running_ids())
+        assert Workflow.objects.get().executor_id == "another"
+
+
+@database
+def test_a_preemptible_step_that_nobody_interrupts_is_a_step_like_any_other() -> None:
+    @step(preemptible=True)
+    async def fine() -> str:
+        await asyncio.sleep(0)
+        return "fine"
+
+    @step(preemptible=True)
+    async def broken() -> str:
+        raise LookupError("broken")
+
+    @workflow
+    async def calm() -> str:
+        try:
+            return await broken()
+        except LookupError:
+            return await fine()
+
+    assert async_to_sync(calm)() == "fine"
+    assert list(Step.objects.values_list("number", flat=True)) == [1, 2]
+
+
+@database
+def test_a_shutdown_lets_a_preemptible_step_end() -> None:
+    finish = threading.Event()
+
+    @step(preemptible=True)
+    async def ending() -> str:
+        runs.extend(["began", asyncio.get_running_loop()])
+        await asyncio.to_thread(finish.wait, 10)
+        return "ended"
+
+    @workflow
+    async def outliving() -> str:
+        return await ending()
+
+    runtime = Runtime()
+    with runtime, SetWorkflowID("w"):
+        start_workflow(outliving)
+        eventually(lambda: len(runs) == 2)
+        runtime.drain()
+        asyncio.run_coroutine_threadsafe(asyncio.to_thread(bool), runs[1]).result(10)  # the loop has seen it
+        finish.set()
+    assert Step.objects.get().output == '"ended"'
+
+
+@database
+def test_a_task_that_is_torn_down_in_a_preemptible_step_hands_its_workflow_back() -> None:
+    @step(preemptible=True)
+    async def held() -> str:
+        runs.append("began")
+        if len(runs) == 1:
+            await asyncio.Event().wait()
+        return "went on"
+
+    @workflow
+    async def torn() -> str:
+        return await held()
+
+    async def client() -> None:
+        task = asyncio.ensure_future(torn())
+        while not runs:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with SetWorkflowID("w"):
+        async_to_sync(client)()
+    assert Workflow.objects.get().status == WorkflowStatus.ENQUEUED
+    with Runtime():
+        assert retrieve_workflow("w").get_result(timeout=10) == "went on"
