@@ -8,10 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .arguments import make_pydantic_args_validator as make_pydantic_args_validator
+    from .arguments import pydantic_args_validator as pydantic_args_validator
     from .attempts import StepOptions as StepOptions
     from .bulk import Enqueued as Enqueued
     from .bulk import aenqueue_many as aenqueue_many
     from .bulk import enqueue_many as enqueue_many
+    from .classes import ConfiguredInstance as ConfiguredInstance
+    from .classes import dbos_class as dbos_class
     from .context import StepStatus as StepStatus
     from .context import assumed_role as assumed_role
     from .context import authenticated_roles as authenticated_roles
@@ -75,6 +79,7 @@ if TYPE_CHECKING:
 
 #: Public name -> the module that has it.
 _EXPORTS: dict[str, str] = {
+    "ConfiguredInstance": "classes",
     "EnqueueOptions": "options",
     "Enqueued": "bulk",
     "Queue": "queues",
@@ -113,13 +118,16 @@ _EXPORTS: dict[str, str] = {
     "authenticated_roles": "context",
     "authenticated_user": "context",
     "cancel_workflow": "control",
+    "dbos_class": "classes",
     "enqueue_many": "bulk",
     "enqueue_workflow": "queues",
     "enqueue_workflow_with_options": "queues",
     "fork_workflow": "control",
     "get_all_events": "events",
     "get_event": "events",
+    "make_pydantic_args_validator": "arguments",
     "now": "timers",
+    "pydantic_args_validator": "arguments",
     "random_uuid": "timers",
     "recv": "messages",
     "register_type": "serialization",

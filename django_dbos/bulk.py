@@ -7,6 +7,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 from asgiref.sync import markcoroutinefunction
 
 from . import context, serialization
+from .arguments import validated
 from .bridge import Operation, adrive, drive
 from .context import Execution
 from .exceptions import InvalidOption, InvalidWorkflowID
@@ -167,7 +168,9 @@ def _place(
     deduplication_ids: Sequence[str | None] | None,
 ) -> dict[str, list[Any]]:
     start.check_queue()
-    inputs, serializer = serialization.dump_calls(pairs, serializer=start.serializer)
+    inputs, serializer = serialization.dump_calls(
+        [_accepted(start, pair) for pair in pairs], serializer=start.serializer
+    )
     ids = uuid7s(len(pairs))
     placed = place_many(
         Batch(
@@ -179,6 +182,12 @@ def _place(
         )
     )
     return {"ids": placed.ids, "attached": placed.attached, "deduplicated": placed.deduplicated}
+
+
+def _accepted(start: Start, pair: Call) -> Call:
+    """A call as the function may get it."""
+    args, kwargs = (*start.args, *pair[0]), pair[1]
+    return (args, kwargs) if start.definition is None else validated(start.definition, args, kwargs)
 
 
 def _results(operation: Operation[dict[str, list[Any]]]) -> Operation[list[Enqueued[Any]]]:

@@ -49,6 +49,12 @@ class UnknownWorkflow(DBOSError):
     code = "unknown_workflow"
 
 
+class NotAuthorized(DBOSError):
+    """None of the roles that this function requires is held."""
+
+    code = "not_authorized"
+
+
 class NonExistentWorkflow(DBOSError):
     """There is no workflow with this id."""
 
@@ -92,6 +98,12 @@ class InvalidOption(DBOSError, ValueError):
     """An option has a value that can never work."""
 
     code = "invalid_option"
+
+
+class InvalidArguments(DBOSError, ValueError):
+    """A workflow does not take these arguments."""
+
+    code = "invalid_arguments"
 
 
 class InvalidWorkflowID(InvalidOption):

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,9 +11,11 @@ from django.db import DatabaseError
 from django.dispatch import Signal
 
 from . import context, serialization, signals
+from .arguments import validated
 from .bridge import Body, Database, Operation
+from .classes import receiver_of
 from .context import Execution, Parking, Result
-from .exceptions import MaxRecoveryAttemptsExceeded, WorkflowInterrupted
+from .exceptions import InvalidOption, MaxRecoveryAttemptsExceeded, WorkflowInterrupted
 from .models import Workflow
 from .registry import workflow_registry
 from .states import WorkflowStatus
@@ -79,7 +82,15 @@ def _run_body(execution: Execution, claimed: Claimed) -> Operation[Result]:
         execution.is_dead_letter = True
         return Result(error=MaxRecoveryAttemptsExceeded(f"Started {claimed.attempts} times without finishing."))
     try:
+        definition = replace(definition, receiver=receiver_of(definition, claimed.class_name, claimed.instance_name))
+    except InvalidOption as error:  # a row that nobody can run; what only this process cannot run is handed back
+        return Result(error=error)
+    try:
         args, kwargs = yield Database(partial(_load_inputs, execution, claimed))
+        if not claimed.is_checked:
+            args, kwargs = validated(definition, args, kwargs)
+        if definition.receiver is not None:
+            args = (definition.receiver, *args)
         return Result(value=(yield Body(partial(definition.function, *args, **kwargs))))
     except (Exception, SystemExit) as error:
         return Result(error=error)

@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 from . import context, serialization
+from .arguments import validated
 from .bridge import Database, Operation, Shared
+from .classes import bound, names_of
 from .clock import monotonic
 from .conf import conf
 from .context import Execution, Result, replayed
@@ -32,6 +34,8 @@ class Start:
     """
 
     name: str
+    #: None: this process need not know the function.
+    definition: WorkflowDefinition | None = None
     serializer: str | None = None
     class_name: str = ""
     instance_name: str = ""
@@ -92,8 +96,28 @@ class Start:
 
 
 def start_of(definition: WorkflowDefinition, args: tuple[Any, ...], kwargs: dict[str, Any], **details: Any) -> Start:
-    """A start of a function that this process knows."""
-    return Start(name=definition.name, serializer=definition.serializer, args=args, kwargs=kwargs, **details)
+    """A start of a function that this process knows, or of a method."""
+    definition, args = bound(definition, args)
+    class_name, instance_name = names_of(definition.receiver)
+    return Start(
+        name=definition.name,
+        definition=definition,
+        serializer=definition.serializer,
+        class_name=class_name,
+        instance_name=instance_name,
+        args=args,
+        kwargs=kwargs,
+        **details,
+    )
+
+
+def prepared(start: Start) -> Operation[Start]:
+    """The start as it may be made: with validated arguments; raises what forbids it."""
+    if start.definition is None:  # whoever claims it will see
+        return start
+    args, kwargs = validated(start.definition, start.args, start.kwargs)
+    yield from ()
+    return replace(start, args=args, kwargs=kwargs)
 
 
 def start_operation(start: Start) -> Operation[WorkflowHandle[Any]]:
@@ -106,6 +130,7 @@ def start_operation(start: Start) -> Operation[WorkflowHandle[Any]]:
 
 
 def _start(start: Start, chosen: ChosenID | None) -> Operation[WorkflowHandle[Any]]:
+    start = yield from prepared(start)
     submission = start.submission(chosen)
     workflow_id = yield Database(partial(_submit_in_background, start, submission))
     return WorkflowHandle(workflow_id)
@@ -163,8 +188,12 @@ def start_child(
         return (yield from _recorded_child(recorded))
     parent.look_up()
     yield from parent.settle()
-    submission = start.submission(chosen, parent, number)
     now = monotonic()
+    try:
+        start = yield from prepared(start)
+    except Exception as refusal:
+        return (yield from _refused_child(parent, number, start.name, refusal, now))
+    submission = start.submission(chosen, parent, number)
     checkpoint = Checkpoint(
         number=number,
         name=start.name,
@@ -191,7 +220,7 @@ def _recorded_child(recorded: Recorded) -> Operation[str]:
     return recorded.child_id
 
 
-def _refused_child(parent: Execution, number: int, name: str, refusal: DBOSError, started: float) -> Operation[str]:
+def _refused_child(parent: Execution, number: int, name: str, refusal: Exception, started: float) -> Operation[str]:
     result = yield from parent.keep(Result(error=refusal), number=number, name=name, started=started)
     result.unwrap()
     # A predecessor has started the child meanwhile.

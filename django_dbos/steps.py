@@ -16,9 +16,17 @@ from asgiref.sync import markcoroutinefunction, sync_to_async
 from . import context
 from .attempts import Call, Judge, StepOptions, StepPolicy, step_operation
 from .bridge import Body, Operation, adrive, drive, is_async
+from .classes import outside_in
 from .context import Execution
 from .exceptions import InvalidOption, NotInWorkflow, ReservationUsed
-from .registry import StepDefinition, step_registry
+from .registry import (
+    TEMPORARY,
+    StepDefinition,
+    WorkflowDefinition,
+    attach_definition,
+    step_registry,
+    workflow_registry,
+)
 from .validation import short_text
 
 P = ParamSpec("P")
@@ -88,7 +96,7 @@ def step(
         policy.check(definition.name, body)
         return durable(definition, operation)
 
-    return decorate if function is None else decorate(function)
+    return partial(outside_in, decorate) if function is None else outside_in(decorate, function)
 
 
 def durable(
@@ -117,7 +125,15 @@ def durable(
 
     if definition.is_async:
         markcoroutinefunction(call)
+    _let_start(call, definition)
     return cast(Callable[P, R], call)
+
+
+def _let_start(call: Callable[..., Any], definition: StepDefinition) -> None:
+    """Make the workflow that a step becomes when it is started alone: here, so that every worker knows it."""
+    temporary = WorkflowDefinition(name=TEMPORARY + definition.name, function=call, is_async=definition.is_async)
+    workflow_registry.register(temporary)
+    attach_definition(call, temporary)
 
 
 # ---- made a step where it is called --------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from django.db.transaction import atomic
 from . import clock
 from .attempts import Call
 from .bridge import Database, Operation, is_async
+from .classes import outside_in
 from .clock import monotonic
 from .context import Execution, Result, StepStatus, in_step, read_back, replayed
 from .exceptions import InvalidOption
@@ -224,4 +225,4 @@ def transaction(
         blocking = async_to_sync(body) if definition.is_async else body  # type: ignore[arg-type]
         return durable(definition, operation, body=blocking, plain=functools.partial(_in_atomic, options))
 
-    return decorate if function is None else decorate(function)
+    return functools.partial(outside_in, decorate) if function is None else outside_in(decorate, function)

@@ -7,28 +7,28 @@ import functools
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from asgiref.sync import markcoroutinefunction
 
 from . import context, serialization
+from .arguments import ValidateArgs, validator_for
 from .bridge import Database, Operation, adrive, drive, is_async
+from .classes import outside_in
 from .clock import monotonic
 from .context import Execution, NoParking, Result
 from .exceptions import DBOSError, DirectCallInTransaction, InvalidOption
 from .execution import execute
 from .handles import WorkflowHandle, await_result, record_result, recorded_result
 from .options import ChosenID
-from .registry import WorkflowDefinition, workflow_registry
-from .starting import Start, place_child, start_child, start_of, start_operation
+from .registry import WorkflowDefinition, attach_definition, attached_definition, workflow_registry
+from .starting import Start, place_child, prepared, start_child, start_of, start_operation
 from .sysdb import executors, journal, vendor, workflows
 from .sysdb.journal import Checkpoint, Recorded
 from .sysdb.workflows import Claimed, Submission, claimed_by_submission
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_ATTRIBUTE = "dbos_workflow"
 
 
 @overload
@@ -37,7 +37,11 @@ def workflow(function: Callable[P, R], /) -> Callable[P, R]: ...
 
 @overload
 def workflow(
-    *, name: str | None = ..., max_recovery_attempts: int | None = ..., serializer: str | None = ...
+    *,
+    name: str | None = ...,
+    max_recovery_attempts: int | None = ...,
+    serializer: str | None = ...,
+    validate_args: ValidateArgs | None = ...,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -48,11 +52,15 @@ def workflow(
     name: str | None = None,
     max_recovery_attempts: int | None = 100,
     serializer: str | None = None,
+    validate_args: ValidateArgs | None = None,
 ) -> Any:
     """Make a function (sync or async) a workflow. Its body must take the same steps whenever it runs again.
 
     A workflow that was recovered ``max_recovery_attempts`` times (None: no limit) without finishing is set aside
     as MAX_RECOVERY_ATTEMPTS_EXCEEDED, to be looked at and resumed. ``serializer`` overrides the project's.
+
+    ``validate_args`` checks and converts arguments, at the call and again before a claimed body gets them: True for
+    pydantic's validation by type hints, or a function ``(args, kwargs) -> (args, kwargs)`` that raises.
     """
     if max_recovery_attempts is not None and max_recovery_attempts < 0:
         raise InvalidOption(f"max_recovery_attempts cannot be negative: {max_recovery_attempts}.")
@@ -66,10 +74,11 @@ def workflow(
             is_async=is_async(body),
             max_recovery_attempts=max_recovery_attempts,
             serializer=serializer,
+            validate_args=validator_for(validate_args, body),
         )
         return _callable(definition)
 
-    return decorate if function is None else decorate(function)
+    return partial(outside_in, decorate) if function is None else outside_in(decorate, function)
 
 
 def _callable(definition: WorkflowDefinition) -> Callable[..., Any]:
@@ -80,18 +89,19 @@ def _callable(definition: WorkflowDefinition) -> Callable[..., Any]:
         operation = _call_operation(start_of(definition, args, kwargs))
         return adrive(operation) if definition.is_async else drive(operation)
 
-    setattr(call, _ATTRIBUTE, definition)
+    attach_definition(call, definition)
     if definition.is_async:
         markcoroutinefunction(call)
     return call
 
 
 def definition_of(function: Callable[..., Any]) -> WorkflowDefinition:
-    """The definition behind a decorated function; raises InvalidOption for any other callable."""
-    definition = getattr(function, _ATTRIBUTE, None)
+    """The definition behind a decorated function or method; raises InvalidOption for any other callable."""
+    definition = attached_definition(function)
     if definition is None:
         raise InvalidOption(f"{function!r} is not a workflow: decorate it with @workflow.")
-    return cast(WorkflowDefinition, definition)
+    receiver = getattr(function, "__self__", None)
+    return definition if receiver is None else replace(definition, receiver=receiver)
 
 
 @overload
@@ -146,11 +156,12 @@ def _call_operation(start: Start) -> Operation[Any]:
             f"{name}() was called inside atomic(): its checkpoints would vanish with a rollback. "
             f"Use start_workflow({name}, ...), which joins the transaction, or call it after the block."
         )
-    return _call_here(start.submission(chosen))
+    return _call_here(start, chosen)
 
 
-def _call_here(submission: Submission) -> Operation[Any]:
+def _call_here(start: Start, chosen: ChosenID | None) -> Operation[Any]:
     """Run the workflow on the caller's thread or loop; if its id was taken, wait for the one that has it."""
+    submission = (yield from prepared(start)).submission(chosen)
     claimed: Claimed | None = yield Database(partial(_claim_here, submission))
     result: Result | None = None
     if claimed is not None:

@@ -16,7 +16,7 @@ import django_dbos
 from django_dbos import Runtime, exceptions, queues, schedules
 from django_dbos.conf import Settings
 from django_dbos.management.commands.dbos_worker import Command
-from django_dbos.registry import step_registry, workflow_registry
+from django_dbos.registry import class_registry, step_registry, workflow_registry
 from django_dbos.states import TRANSITIONS, WorkflowStatus
 from tests import models
 from tests.support import ROOT
@@ -88,6 +88,8 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     for owner, attribute in (
         (workflow_registry, "_definitions"),
         (step_registry, "_definitions"),
+        (class_registry, "_classes"),
+        (class_registry, "_instances"),
         (queues, "_declared"),
         (schedules, "_declared"),
     ):

@@ -11,6 +11,7 @@ from asgiref.sync import async_to_sync
 from django.db import connections
 
 from django_dbos import (
+    Queue,
     Runtime,
     SetWorkflowID,
     StepReservation,
@@ -25,6 +26,7 @@ from django_dbos import (
     step,
     step_id,
     step_status,
+    transaction,
     workflow,
 )
 from django_dbos.attempts import StepPolicy
@@ -41,6 +43,8 @@ from django_dbos.exceptions import (
 from django_dbos.models import Step, Workflow
 from django_dbos.states import WorkflowStatus
 from django_dbos.sysdb.executors import release
+from django_dbos.sysdb.workflows import Submission, submit
+from tests.models import Row
 from tests.support import eventually
 
 database = pytest.mark.django_db(transaction=True)
@@ -865,3 +869,81 @@ def test_a_task_that_is_torn_down_in_a_preemptible_step_hands_its_workflow_back(
     assert Workflow.objects.get().status == WorkflowStatus.ENQUEUED
     with Runtime():
         assert retrieve_workflow("w").get_result(timeout=10) == "went on"
+
+
+# ---- started alone -------------------------------------------------------------------------------------------
+
+
+@transaction
+def written(name: str) -> str:
+    Row.objects.create(name=name)
+    runs.append(name)
+    return name
+
+
+@transaction
+async def awritten(name: str) -> str:
+    await Row.objects.acreate(name=name)
+    runs.append(name)
+    return name
+
+
+alone = pytest.mark.parametrize("function", [noted, anoted, written, awritten], ids=lambda function: function.__name__)
+
+
+@database
+@alone
+def test_a_step_that_is_started_or_enqueued_alone_is_the_only_step_of_a_workflow(function: Any) -> None:
+    with Runtime():
+        for start in (start_workflow, Queue("steps").enqueue):
+            with SetWorkflowID(f"alone {start.__name__}"):
+                assert start(function, "x").get_result(timeout=10) == "x"
+    for row in Workflow.objects.all():
+        assert row.name == f"<temp>.{function.__name__}"
+        assert list(row.steps.values_list("number", "name")) == [(1, function.__name__)]
+    assert again("alone start_workflow") == "x"
+    assert runs == ["x", "x"]
+
+
+@database
+@alone
+def test_a_row_that_asks_for_a_step_by_its_own_name_is_run(function: Any) -> None:
+    inputs = '{"args": ["x"], "kwargs": {}}'
+    submit(Submission(id="w", name=function.__name__, inputs=inputs, serializer="json"))
+    with Runtime():
+        assert retrieve_workflow("w").get_result(timeout=10) == "x"
+    assert Step.objects.get().name == function.__name__
+
+
+@database
+def test_a_step_that_a_workflow_starts_is_a_child() -> None:
+    @workflow
+    def starting() -> str:
+        return str(start_workflow(noted, "x").get_result())
+
+    with Runtime():
+        assert start_workflow(starting).get_result(timeout=10) == "x"
+    assert Workflow.objects.get(name="<temp>.noted", parent__name=starting.__qualname__).status == "SUCCESS"
+
+
+@database
+def test_a_workflow_has_its_name_before_a_step_has_it() -> None:
+    @step(name="both")
+    def both_as_a_step() -> str:
+        return "step"
+
+    @workflow(name="both")
+    def both_as_a_workflow() -> str:
+        return "workflow"
+
+    submit(Submission(id="w", name="both", inputs='{"args": [], "kwargs": {}}', serializer="json"))
+    with Runtime():
+        assert retrieve_workflow("w").get_result(timeout=10) == "workflow"
+        assert start_workflow(both_as_a_step).get_result(timeout=10) == "step"
+
+
+@database
+def test_called_directly_outside_a_workflow_nothing_is_recorded() -> None:
+    assert [noted(1), async_to_sync(anoted)(2), written("3"), async_to_sync(awritten)("4")] == [1, 2, "3", "4"]
+    assert Row.objects.count() == 2
+    assert not Workflow.objects.exists()

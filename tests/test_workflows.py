@@ -5,18 +5,25 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from datetime import date
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 from django.test import TestCase
+from pydantic import BaseModel
 
 from django_dbos import (
+    ConfiguredInstance,
     Runtime,
     SetWorkflowID,
     astart_workflow,
+    dbos_class,
+    make_pydantic_args_validator,
+    pydantic_args_validator,
     retrieve_workflow,
+    serialization,
     signals,
     start_workflow,
     step,
@@ -29,6 +36,7 @@ from django_dbos.exceptions import (
     DeserializationError,
     DirectCallInTransaction,
     DuplicateRegistration,
+    InvalidArguments,
     InvalidOption,
     InvalidWorkflowID,
     MaxRecoveryAttemptsExceeded,
@@ -104,9 +112,10 @@ async def afamily(counts: list[int]) -> list[int]:
     return [first, *[await handle.aget_result() for handle in handles]]
 
 
-def run(function: Callable[..., Any], *args: Any) -> Any:
+def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a workflow, sync or async."""
-    return async_to_sync(function)(*args) if asyncio.iscoroutinefunction(function) else function(*args)
+    call = async_to_sync(function) if asyncio.iscoroutinefunction(function) else function
+    return call(*args, **kwargs)
 
 
 both = pytest.mark.parametrize("function", [total, atotal], ids=["sync", "async"])
@@ -628,3 +637,139 @@ def test_a_parent_whose_child_was_set_aside_is_not_set_aside_itself() -> None:
         start_workflow(relying).get_result(timeout=10)
     assert Workflow.objects.get(name=relying.__qualname__).status == WorkflowStatus.ERROR
     assert Workflow.objects.get(pk="child").status == WorkflowStatus.MAX_RECOVERY_ATTEMPTS_EXCEEDED
+
+
+# ---- validation of arguments ---------------------------------------------------------------------------------
+
+
+class Basket(BaseModel):
+    """What is bought."""
+
+    items: list[str]
+    paid: bool = False
+
+
+@workflow(validate_args=True)
+def buy(basket: Basket, count: int = 1, *, on: "date | None" = None) -> list[Any]:
+    calls.append((basket, count, on))
+    return [basket.items * count, on]
+
+
+@workflow(validate_args=pydantic_args_validator)
+async def abuy(basket: Basket, count: int = 1, *, on: "date | None" = None) -> list[Any]:
+    calls.append((basket, count, on))
+    return [basket.items * count, on]
+
+
+buying = pytest.mark.parametrize("function", [buy, abuy], ids=["sync", "async"])
+
+
+@database
+@buying
+def test_arguments_are_converted_by_the_type_hints_before_they_are_stored(function: Any) -> None:
+    converted = [(Basket(items=["a"]), 2, date(2026, 1, 2))] * 2
+    assert run(function, {"items": ["a"]}, "2", on="2026-01-02") == [["a", "a"], date(2026, 1, 2)]
+    with Runtime():
+        handle = start_workflow(function, {"items": ["a"]}, count="2", on="2026-01-02")
+        assert handle.get_result(timeout=10) == [["a", "a"], date(2026, 1, 2)]
+    assert calls == converted
+    assert serialization.load_call(handle.get_status().inputs, "json") == (
+        (Basket(items=["a"]),),
+        {"count": 2, "on": date(2026, 1, 2)},
+    )
+
+
+@database
+@buying
+def test_arguments_that_do_not_fit_are_refused_at_the_call_and_nothing_is_written(function: Any) -> None:
+    for args in ([{"items": 7}], [{"items": []}, "many"], [], [{"items": []}, 1, 2, 3]):
+        with pytest.raises(InvalidArguments, match=function.__name__):
+            run(function, *args)
+        with pytest.raises(InvalidArguments):
+            start_workflow(function, *args)
+    assert not Workflow.objects.exists()
+    assert not calls
+
+
+@database
+@buying
+def test_arguments_are_validated_again_when_a_row_is_claimed(function: Any) -> None:
+    for name, argument in (("good", '{"items": ["a"]}'), ("bad", '{"items": 7}')):
+        inputs = f'{{"args": [{argument}], "kwargs": {{}}}}'
+        submit(Submission(id=name, name=function.__name__, inputs=inputs, serializer="json"))
+    with Runtime():
+        assert retrieve_workflow("good").get_result(timeout=10) == [["a"], None]
+        with pytest.raises(InvalidArguments, match="items"):
+            retrieve_workflow("bad").get_result(timeout=10)
+    assert Workflow.objects.get(pk="bad").status == WorkflowStatus.ERROR
+    assert calls == [(Basket(items=["a"]), 1, None)]
+
+
+@database
+def test_the_arguments_of_methods_are_validated_without_what_they_are_called_on() -> None:
+    @dbos_class
+    class Till(ConfiguredInstance):
+        @workflow(validate_args=True)
+        def add(self, count: int) -> int:
+            return count + 1
+
+        @workflow(validate_args=True)
+        @classmethod
+        def of_class(cls, count: int) -> int:
+            return count + 1
+
+        @workflow(validate_args=True)
+        @staticmethod
+        def static(count: int) -> int:
+            return count + 1
+
+    till: Any = Till("1")
+    with Runtime():
+        for function in (till.add, till.of_class, till.static):
+            assert function("3") == start_workflow(function, "3").get_result(timeout=10) == 4
+            with pytest.raises(InvalidArguments):
+                function("three")
+
+
+@database
+def test_a_validator_of_ones_own_gets_both_and_gives_both() -> None:
+    def positive(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args[0] < 0:
+            raise ValueError("less than nothing")
+        return (abs(args[0]), *args[1:]), kwargs
+
+    @workflow(validate_args=positive)
+    def counting(count: int) -> int:
+        return count
+
+    assert counting(3) == 3
+    with pytest.raises(ValueError, match="less than nothing"):
+        counting(-3)
+
+    @workflow
+    def parent() -> str:
+        try:
+            counting(-3)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    assert parent() == "less than nothing"
+
+
+def test_a_validator_that_can_never_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def validate(args: Any, kwargs: Any) -> Any:
+        return args
+
+    decorator: Any = workflow
+    with pytest.raises(InvalidOption, match="validate_args"):
+        decorator(validate_args="strict")(len)
+
+    @workflow(validate_args=validate)
+    def careless() -> None: ...
+
+    with pytest.raises(InvalidOption, match=r"returns \(args, kwargs\)"):
+        start_workflow(careless)
+    monkeypatch.setattr("django_dbos.arguments.find_spec", lambda name: None)
+    with pytest.raises(InvalidOption, match="pip install pydantic"):
+        make_pydantic_args_validator(total)

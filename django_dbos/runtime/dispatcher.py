@@ -6,7 +6,7 @@ from .. import clock
 from ..conf import conf
 from ..hub import STREAM, WORK, Watch, hub, interruption_of, outcome_of
 from ..queues import declared_queues
-from ..registry import workflow_registry
+from ..registry import class_registry, workflow_registry
 from ..sysdb import executors, queues, vendor, watching, workflows
 from ..sysdb.queues import Claimant
 from ..sysdb.steps import History, load_history
@@ -80,7 +80,8 @@ class Dispatcher(Service):
         self._refresh_limits()
         claimant = Claimant(
             executor_id=self._executor_id,
-            names=workflow_registry.names(),
+            names=workflow_registry.claimable_names(),
+            receivers=class_registry.receivers(),
             application_version=conf.APPLICATION_VERSION or "",
         )
         quotas = {name: self._quota(name, free) for name in self.queue_names()}

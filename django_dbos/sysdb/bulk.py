@@ -9,7 +9,7 @@ from ..models import Workflow
 from . import vendor
 from .executors import wake_workers
 from .vendor import Dialect, dialect
-from .workflows import ROUNDS, Submission, check_name, holders, row_of
+from .workflows import FUNCTION, ROUNDS, Submission, check_function, holders, row_of
 
 #: How many rows one statement inserts at most; SQLite tells no more than a thousand of a millisecond apart.
 CHUNK: Final = 5000
@@ -96,12 +96,12 @@ def _insert(batch: Batch, places: Sequence[int]) -> list[int]:
 def _find(batch: Batch, places: list[int], placed: Placed) -> list[int]:
     """Write down what was in the way at these places; the places where it is gone."""
     template, gone = batch.template, []
-    names = _names([batch.ids[place] for place in places])
+    functions = _functions([batch.ids[place] for place in places])
     held = _held(batch, places)
     for place in places:
         workflow_id = batch.ids[place]
-        if workflow_id in names:
-            check_name(workflow_id, names[workflow_id], template.name)
+        if workflow_id in functions:
+            check_function(workflow_id, functions[workflow_id], template)
             placed.attached.append(place)
         elif batch.deduplication_ids is not None and batch.deduplication_ids[place] in held:
             placed.ids[place] = held[batch.deduplication_ids[place]]
@@ -115,11 +115,11 @@ def _find(batch: Batch, places: list[int], placed: Placed) -> list[int]:
 _LISTED: Final = 500
 
 
-def _names(workflow_ids: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _functions(workflow_ids: list[str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
     for first in range(0, len(workflow_ids), _LISTED):
         rows = Workflow.objects.filter(pk__in=workflow_ids[first : first + _LISTED]).order_by()
-        found.update(rows.values_list("pk", "name"))
+        found.update((row[0], row[1:]) for row in rows.values_list("pk", *FUNCTION))
     return found
 
 

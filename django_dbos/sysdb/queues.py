@@ -18,6 +18,8 @@ class Claimant:
 
     executor_id: str
     names: Sequence[str]
+    #: The classes, with an empty instance, and the instances that it knows.
+    receivers: Sequence[tuple[str, str]] = ()
     application_version: str
 
 
@@ -38,16 +40,19 @@ def limits() -> dict[str, dict[str, Any]]:
     }
 
 
-# Which rows may be claimed at all. A name that nobody here knows, or a version nobody here serves, stays
-# ENQUEUED for a worker that does.
-_CLAIMABLE = "w.status = 'ENQUEUED' AND w.name IN ({names}) AND w.application_version IN ('', %s)"
+# Which rows may be claimed at all. A function, class or instance that nobody here knows, or a version nobody here
+# serves, stays ENQUEUED for a worker that does.
+_CLAIMABLE = "w.status = 'ENQUEUED' AND w.name IN ({names}) AND {receiver} AND w.application_version IN ('', %s)"
+_OF_NO_CLASS = "w.class_name = ''"
+_OF_A_KNOWN_ONE = "(w.class_name = '' OR (w.class_name, w.instance_name) IN (VALUES {receivers}))"
 _ORDER = "w.priority, w.created_at, w.id"
 
 
 @cache
-def _waiting_sql(dialect: Dialect, queues: int, names: int) -> str:
+def _waiting_sql(dialect: Dialect, queues: int, names: int, receivers: int) -> str:
     """The rows to claim: per queue by priority and age up to its quota, the queues taking turns."""
-    claimable = _CLAIMABLE.format(names=", ".join(["%s"] * names))
+    receiver = _OF_A_KNOWN_ONE.format(receivers=", ".join(["(%s, %s)"] * receivers)) if receivers else _OF_NO_CLASS
+    claimable = _CLAIMABLE.format(names=", ".join(["%s"] * names), receiver=receiver)
     columns = "w.id, w.priority, w.created_at"
     if dialect.lateral:
         listed = ", ".join(["(%s, %s)"] * queues)
@@ -67,9 +72,9 @@ def _waiting_sql(dialect: Dialect, queues: int, names: int) -> str:
 
 
 @cache
-def _claim_sql(dialect: Dialect, queues: int, names: int) -> str:
+def _claim_sql(dialect: Dialect, queues: int, names: int, receivers: int) -> str:
     chosen = f"""
-        SELECT id FROM ({_waiting_sql(dialect, queues, names)}) chosen
+        SELECT id FROM ({_waiting_sql(dialect, queues, names, receivers)}) chosen
         ORDER BY turn, priority, created_at, id LIMIT %s"""  # noqa: S608
     return f"""
         UPDATE dbos_workflow
@@ -79,7 +84,8 @@ def _claim_sql(dialect: Dialect, queues: int, names: int) -> str:
                        ELSE deadline END
         WHERE id {dialect.among.format(chosen)} AND status = 'ENQUEUED'
         RETURNING id, name, inputs, serializer, executor_id, epoch, attempts, queue_name, parent_id, forked_from_id,
-                  priority, created_at, deadline, authenticated_user, authenticated_roles, assumed_role
+                  priority, created_at, deadline, authenticated_user, authenticated_roles, assumed_role,
+                  class_name, instance_name
     """  # noqa: S608
 
 
@@ -92,14 +98,15 @@ def claim(claimant: Claimant, quotas: Mapping[str, int], free: int) -> list[Clai
     if free < 1 or not quotas or not claimant.names:
         return []
     words = dialect()
-    sql = _claim_sql(words, len(quotas), len(claimant.names))
+    sql = _claim_sql(words, len(quotas), len(claimant.names), len(claimant.receivers))
     rows = vendor.fetch(sql, [claimant.executor_id, *_waiting_parameters(words, claimant, quotas), free])
     rows.sort(key=lambda row: (row[10], row[11], row[0]))
     return [_claimed(row) for row in rows]
 
 
 def _waiting_parameters(words: Dialect, claimant: Claimant, quotas: Mapping[str, int]) -> Iterable[Any]:
-    claimable = (*claimant.names, claimant.application_version)
+    receivers = (value for pair in claimant.receivers for value in pair)
+    claimable = (*claimant.names, *receivers, claimant.application_version)
     if words.lateral:
         return (*(value for pair in quotas.items() for value in pair), *claimable)
     return (value for name, quota in quotas.items() for value in (name, *claimable, quota))
@@ -121,6 +128,8 @@ def _claimed(row: tuple[Any, ...]) -> Claimed:
         # Not asked in the statement: SQLite 3.40 says of every column that a partial index wants NOT NULL that it is.
         has_deadline=row[12] is not None,
         identity=_identity(*row[13:16]),
+        class_name=row[16],
+        instance_name=row[17],
     )
 
 

@@ -80,6 +80,10 @@ class Claimed:
     attempts: int
     queue_name: str = ""
     parent_id: str | None = None
+    class_name: str = ""
+    instance_name: str = ""
+    #: Whether this process has just checked what the call may do: its arguments and its roles.
+    is_checked: bool = False
     #: Only a row that ran before, or was forked, can have recorded steps.
     may_have_steps: bool = False
     has_deadline: bool = False
@@ -226,10 +230,10 @@ def place(submission: Submission) -> tuple[str, bool]:
 
 def _namesake(submission: Submission) -> str | None:
     """The id, if it exists; inputs are not compared, the first caller won."""
-    name = Workflow.objects.filter(pk=submission.id).values_list("name", flat=True).first()
-    if name is None:
+    existing = Workflow.objects.filter(pk=submission.id).values_list(*FUNCTION).first()
+    if existing is None:
         return None
-    check_name(submission.id, name, submission.name)
+    check_function(submission.id, existing, submission)
     if submission.must_be_new:
         raise WorkflowIDInUse(
             f"The workflow id {submission.id!r} is in use, and reuse_policy='reject' asks for a new one."
@@ -237,12 +241,23 @@ def _namesake(submission: Submission) -> str | None:
     return submission.id
 
 
-def check_name(workflow_id: str, owner: str, wanted: str) -> None:
+#: The columns that say which function a workflow is a run of, and of which class and instance.
+FUNCTION: Final = ("name", "class_name", "instance_name")
+
+
+def check_function(workflow_id: str, existing: tuple[str, ...], submission: Submission) -> None:
     """Raises ConflictingWorkflow unless the workflow is a run of the function that shall be started."""
-    if owner != wanted:
+    wanted = (submission.name, submission.class_name, submission.instance_name)
+    if existing != wanted:
         raise ConflictingWorkflow(
-            f"The workflow id {workflow_id!r} belongs to {owner!r}, so it cannot start {wanted!r}: choose another id."
+            f"The workflow id {workflow_id!r} belongs to {_spelled(*existing)}, so it cannot start "
+            f"{_spelled(*wanted)}: choose another id."
         )
+
+
+def _spelled(name: str, class_name: str, instance_name: str) -> str:
+    owner = f" of {class_name}" if class_name else ""
+    return f"{name!r}{owner}{f' {instance_name!r}' if instance_name else ''}"
 
 
 def holders(queue_name: str, deduplication_ids: Collection[str]) -> dict[str, str]:
@@ -296,6 +311,9 @@ def claimed_by_submission(submission: Submission) -> Claimed:
         parent_id=submission.parent_id,
         has_deadline=bool(submission.timeout) or submission.inherits_deadline,
         identity=submission.identity,
+        class_name=submission.class_name,
+        instance_name=submission.instance_name,
+        is_checked=True,
     )
 
 

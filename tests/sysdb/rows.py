@@ -56,8 +56,13 @@ def state_of(executor_id: str) -> str:
 
 
 def claimant(executor_id: str = "me", *names: str, version: str = "") -> Claimant:
-    """Who claims; by default it knows the function of these rows."""
-    return Claimant(executor_id=executor_id, names=names or (NAME,), application_version=version)
+    """Who claims; by default it knows the function of these rows. It knows one class and one instance."""
+    return Claimant(
+        executor_id=executor_id,
+        names=names or (NAME,),
+        receivers=[("Shop", ""), ("Shop", "main")],
+        application_version=version,
+    )
 
 
 def together(*works: Callable[[], T], timeout: float = 20.0) -> list[T]:
