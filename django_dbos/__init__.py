@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from .queues import aenqueue_workflow_with_options as aenqueue_workflow_with_options
     from .queues import enqueue_workflow as enqueue_workflow
     from .queues import enqueue_workflow_with_options as enqueue_workflow_with_options
+    from .roles import default_required_roles as default_required_roles
+    from .roles import required_roles as required_roles
     from .runtime import Runtime as Runtime
     from .schedules import SchedulerMode as SchedulerMode
     from .schedules import scheduled as scheduled
@@ -119,6 +121,7 @@ _EXPORTS: dict[str, str] = {
     "authenticated_user": "context",
     "cancel_workflow": "control",
     "dbos_class": "classes",
+    "default_required_roles": "roles",
     "enqueue_many": "bulk",
     "enqueue_workflow": "queues",
     "enqueue_workflow_with_options": "queues",
@@ -131,6 +134,7 @@ _EXPORTS: dict[str, str] = {
     "random_uuid": "timers",
     "recv": "messages",
     "register_type": "serialization",
+    "required_roles": "roles",
     "reserve_step": "steps",
     "resume_workflow": "control",
     "retrieve_workflow": "handles",

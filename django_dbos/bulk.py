@@ -15,9 +15,11 @@ from .handles import WorkflowHandle
 from .ids import uuid7s
 from .operations import committed_call
 from .queues import Queue, declared_queues, name_of
+from .roles import assumed, required_by
 from .serialization import Call
 from .starting import Start, start_of
 from .sysdb.bulk import Batch, place_many
+from .sysdb.workflows import Identity
 from .validation import short_text
 from .workflows import definition_of
 
@@ -168,9 +170,9 @@ def _place(
     deduplication_ids: Sequence[str | None] | None,
 ) -> dict[str, list[Any]]:
     start.check_queue()
-    inputs, serializer = serialization.dump_calls(
-        [_accepted(start, pair) for pair in pairs], serializer=start.serializer
-    )
+    start = _in_its_role(start, pairs)
+    accepted = [_accepted(start, pair) for pair in pairs]
+    inputs, serializer = serialization.dump_calls(accepted, serializer=start.serializer)
     ids = uuid7s(len(pairs))
     placed = place_many(
         Batch(
@@ -182,6 +184,20 @@ def _place(
         )
     )
     return {"ids": placed.ids, "attached": placed.attached, "deduplicated": placed.deduplicated}
+
+
+def _in_its_role(start: Start, pairs: list[Call]) -> Start:
+    """The start in the role of its first call; raises NotAuthorized if one of the calls may not be made."""
+    if start.definition is None:
+        return start
+    function, identities = start.definition.function, dict[tuple[str, ...], Identity]()
+    for args, _ in pairs:
+        called = start.definition.called_on((*start.args, *args))
+        required = required_by(function, called)
+        if required not in identities:
+            identities[required] = assumed(function, called, start.options.identity)
+    identity = next(iter(identities.values()), start.options.identity)
+    return replace(start, options=replace(start.options, identity=identity))
 
 
 def _accepted(start: Start, pair: Call) -> Call:

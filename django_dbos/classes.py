@@ -16,6 +16,9 @@ from .validation import short_text
 
 C = TypeVar("C", bound=type)
 
+#: Under this attribute a guard carries the function that it guards.
+UNGUARDED = "dbos_unguarded"
+
 
 @overload
 def dbos_class(cls: C, /) -> C: ...
@@ -53,8 +56,10 @@ class ConfiguredInstance:
 def outside_in(decorate: Callable[[Any], Any], body: Any) -> Any:
     """Decorate the function inside a staticmethod or classmethod, so that a decorator may stand above these."""
     if isinstance(body, staticmethod | classmethod):
-        return type(body)(decorate(body.__func__))
-    return decorate(body)
+        return type(body)(outside_in(decorate, body.__func__))
+    # What required_roles() has put around a plain function asks for what the decorated one asks for by itself.
+    unguarded = getattr(body, UNGUARDED, None)
+    return decorate(body if unguarded is None or unguarded is not body.__wrapped__ else unguarded)
 
 
 def bound(definition: WorkflowDefinition, args: tuple[Any, ...]) -> tuple[WorkflowDefinition, tuple[Any, ...]]:
@@ -72,10 +77,10 @@ def bound(definition: WorkflowDefinition, args: tuple[Any, ...]) -> tuple[Workfl
 def is_method_of(receiver: Any, function: Callable[..., Any]) -> bool:
     """Whether ``receiver`` is what the method ``function`` was called on: its configured instance, or its class."""
     if isinstance(receiver, type):
-        return _defines(receiver, function, classmethod)
+        return defines(receiver, function, classmethod)
     if not isinstance(receiver, ConfiguredInstance) and CLASS_NAME not in vars(type(receiver)):
         return False
-    if not _defines(type(receiver), function, object) or isinstance(receiver, Model):
+    if not defines(type(receiver), function, object) or isinstance(receiver, Model):
         return False
     if not isinstance(receiver, ConfiguredInstance):
         raise InvalidOption(
@@ -85,7 +90,8 @@ def is_method_of(receiver: Any, function: Callable[..., Any]) -> bool:
     return True
 
 
-def _defines(cls: type, function: Callable[..., Any], kind: type) -> bool:
+def defines(cls: type, function: Callable[..., Any], kind: type) -> bool:
+    """Whether ``function`` is a method of ``cls``, its own or inherited, of this kind (no static one is)."""
     wanted = innermost(function)
     for base in cls.__mro__:
         attribute = vars(base).get(wanted.__name__)

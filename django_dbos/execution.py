@@ -17,12 +17,14 @@ from .classes import receiver_of
 from .context import Execution, Parking, Result
 from .exceptions import InvalidOption, MaxRecoveryAttemptsExceeded, WorkflowInterrupted
 from .models import Workflow
-from .registry import workflow_registry
+from .options import acting_as
+from .registry import WorkflowDefinition, workflow_registry
+from .roles import identified
 from .states import WorkflowStatus
 from .sysdb import executors, vendor
 from .sysdb.journal import Ending, Journal
 from .sysdb.steps import History
-from .sysdb.workflows import Claimed
+from .sysdb.workflows import Claimed, write_assumed_role
 
 logger = logging.getLogger("django_dbos")
 
@@ -88,10 +90,11 @@ def _run_body(execution: Execution, claimed: Claimed) -> Operation[Result]:
     try:
         args, kwargs = yield Database(partial(_load_inputs, execution, claimed))
         if not claimed.is_checked:
+            yield from _assume_role(execution, definition, args)
             args, kwargs = validated(definition, args, kwargs)
-        if definition.receiver is not None:
-            args = (definition.receiver, *args)
-        return Result(value=(yield Body(partial(definition.function, *args, **kwargs))))
+        body = partial(definition.function, *definition.called_on(args), **kwargs)
+        with acting_as(execution.identity):
+            return Result(value=(yield Body(body)))
     except (Exception, SystemExit) as error:
         return Result(error=error)
     except asyncio.CancelledError as error:
@@ -105,6 +108,16 @@ def _load_inputs(execution: Execution, claimed: Claimed) -> tuple[tuple[Any, ...
     return vendor.patiently(
         lambda: serialization.load_call(claimed.inputs, claimed.serializer), pause=execution.lease.pause
     )
+
+
+def _assume_role(execution: Execution, definition: WorkflowDefinition, args: tuple[Any, ...]) -> Operation[None]:
+    """Find out again whether the user may have this run; the role may be another one than at the start."""
+    before = execution.identity
+    identity = yield from identified(definition.function, definition.called_on(args), before, execution)
+    if identity != before:
+        execution.identity = identity
+        write = partial(write_assumed_role, execution.lease, identity.assumed_role)
+        yield Database(partial(vendor.patiently, write, pause=execution.lease.pause))
 
 
 def _is_torn_down() -> bool:

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Protocol, Self
 
 from .exceptions import InvalidOption, InvalidWorkflowID
 from .sysdb.workflows import NOBODY, Identity
@@ -108,6 +108,16 @@ def take_next_id() -> str | None:
 def as_body_of(identity: Identity) -> Iterator[None]:
     """A block without the options of its caller, on behalf of ``identity``."""
     token = _ambient.set(Ambient(identity=identity))
+    try:
+        yield
+    finally:
+        _ambient.reset(token)
+
+
+@contextmanager
+def acting_as(identity: Identity) -> Iterator[None]:
+    """A block on behalf of ``identity``."""
+    token = _ambient.set(replace(_ambient.get(), identity=identity))
     try:
         yield
     finally:
@@ -241,13 +251,23 @@ def attributes_text(attributes: object) -> str:
     return text
 
 
+class Named(Protocol):
+    """One of Django's users."""
+
+    def get_username(self) -> str:
+        """The name by which it logs in; empty for who has not."""
+
+
 class SetAuthentication(_Block):
     """``with SetAuthentication("ada", ["editor"]):`` - on whose behalf what is started in the block runs.
 
-    It is written down with the workflow, restored wherever its body runs, and inherited by its children.
+    It is written down with the workflow, restored wherever its body runs, and inherited by its children. Of one of
+    Django's users (``request.user``) it is the name; of an anonymous one, nobody's.
     """
 
-    def __init__(self, user: str | None, roles: Sequence[str] | None = None) -> None:
+    def __init__(self, user: str | Named | None, roles: Sequence[str] | None = None) -> None:
+        if user is not None and not isinstance(user, str) and hasattr(user, "get_username"):
+            user = user.get_username() or None
         if isinstance(roles, str):
             raise InvalidOption(f"roles is a list of texts, not the text {roles!r}.")
         self._identity = Identity(

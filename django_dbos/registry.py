@@ -32,6 +32,10 @@ class WorkflowDefinition:
     #: What a method was looked up on (``shop.order``): an instance or a class.
     receiver: Any = None
 
+    def called_on(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments with what a method is called on."""
+        return args if self.receiver is None else (self.receiver, *args)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepDefinition:

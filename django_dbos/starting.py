@@ -21,6 +21,7 @@ from .hub import LocalRunner, local_runner
 from .ids import uuid7
 from .options import UNSAID, Ambient, ChosenID, ambient, attributes_text
 from .registry import WorkflowDefinition
+from .roles import identified
 from .sysdb import executors, journal, queues, vendor, workflows
 from .sysdb.journal import Checkpoint, Recorded
 from .sysdb.workflows import Submission, claimed_by_submission
@@ -111,13 +112,15 @@ def start_of(definition: WorkflowDefinition, args: tuple[Any, ...], kwargs: dict
     )
 
 
-def prepared(start: Start) -> Operation[Start]:
-    """The start as it may be made: with validated arguments; raises what forbids it."""
-    if start.definition is None:  # whoever claims it will see
+def prepared(start: Start, parent: Execution | None = None) -> Operation[Start]:
+    """The start as it may be made: in the role that it requires, with validated arguments; raises what forbids it."""
+    definition, said = start.definition, start.options
+    if definition is None:  # whoever claims it will see
         return start
-    args, kwargs = validated(start.definition, start.args, start.kwargs)
-    yield from ()
-    return replace(start, args=args, kwargs=kwargs)
+    called_on = definition.called_on(start.args)
+    identity = yield from identified(definition.function, called_on, said.identity, parent)
+    args, kwargs = validated(definition, start.args, start.kwargs)
+    return replace(start, args=args, kwargs=kwargs, options=replace(said, identity=identity))
 
 
 def start_operation(start: Start) -> Operation[WorkflowHandle[Any]]:
@@ -190,7 +193,7 @@ def start_child(
     yield from parent.settle()
     now = monotonic()
     try:
-        start = yield from prepared(start)
+        start = yield from prepared(start, parent)
     except Exception as refusal:
         return (yield from _refused_child(parent, number, start.name, refusal, now))
     submission = start.submission(chosen, parent, number)

@@ -27,6 +27,7 @@ from .registry import (
     step_registry,
     workflow_registry,
 )
+from .roles import aguarded_call, guarded_call, permitted, required_by
 from .validation import short_text
 
 P = ParamSpec("P")
@@ -112,16 +113,24 @@ def durable(
     """
     step_registry.register(definition)
     function, body = definition.function, body or definition.function
-    carry_out = adrive if definition.is_async else drive
+    carry_out, guard = (adrive, aguarded_call) if definition.is_async else (drive, guarded_call)
+
+    def plain_call(*args: P.args, **kwargs: P.kwargs) -> Any:
+        return function(*args, **kwargs) if plain is None else carry_out(plain(partial(body, *args, **kwargs)))
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Any:
         execution = context.current()
         if execution is None:
-            return function(*args, **kwargs) if plain is None else carry_out(plain(partial(body, *args, **kwargs)))
+            if not required_by(function, args):
+                return plain_call(*args, **kwargs)
+            return guard(function, args, partial(plain_call, *args, **kwargs))
         # The number is drawn here, at the call: under asyncio.gather() that is the order of the arguments.
-        number = execution.next_number()
-        return carry_out(operation(execution, number, definition.name, partial(body, *args, **kwargs)))
+        number, name = execution.next_number(), definition.name
+        step = operation(execution, number, name, partial(body, *args, **kwargs))
+        return carry_out(
+            permitted(step, execution, number, name, function, args) if required_by(function, args) else step
+        )
 
     if definition.is_async:
         markcoroutinefunction(call)

@@ -298,6 +298,12 @@ def place_child(lease: Lease, checkpoint: Checkpoint, submission: Submission) ->
             return earlier
 
 
+def write_assumed_role(lease: Lease, role: str) -> None:
+    """Write down in which role a workflow runs. Zero rows: it is no longer ours, as the next write will find out."""
+    executor_id, epoch = lease.key
+    Workflow.objects.filter(pk=lease.workflow_id, executor_id=executor_id, epoch=epoch).update(assumed_role=role)
+
+
 def claimed_by_submission(submission: Submission) -> Claimed:
     """The claim that lies in submitting with an executor."""
     return Claimed(

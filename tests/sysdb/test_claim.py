@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -304,3 +305,16 @@ def test_a_claim_is_seen_by_others_at_once() -> None:
     queues.claim(claimant(), {"q": 1}, 1)
     assert not connection.in_atomic_block
     assert elsewhere(lambda: Workflow.objects.get().executor_id) == "me"
+
+
+@rolled_back
+def test_what_belongs_to_a_class_or_instance_that_nobody_here_knows_is_left() -> None:
+    owners = {"none": ("", ""), "class": ("Shop", ""), "instance": ("Shop", "main"), "other": ("Shop", "annex")}
+    for workflow_id, (class_name, instance_name) in {**owners, "strange": ("Office", "")}.items():
+        workflow(workflow_id, queue_name="q", class_name=class_name, instance_name=instance_name)
+    (plain,) = queues.claim(replace(claimant(), receivers=()), {"q": 9}, 9)
+    assert plain.id == "none"
+    claimed = queues.claim(claimant(), {"q": 9}, 9)
+    found = {row.id: (row.class_name, row.instance_name) for row in claimed}
+    assert found == {name: owners[name] for name in ("class", "instance")}
+    assert set(Workflow.objects.enqueued().values_list("pk", flat=True)) == {"other", "strange"}
