@@ -45,9 +45,26 @@ class PydanticArguments:
         try:
             all_args, all_kwargs = self._check(*receiver, *args, **kwargs)
         except ValueError as error:
-            raise InvalidArguments(f"{self._function.__qualname__}() does not take these arguments: {error}") from error
+            raise InvalidArguments(
+                f"{self._function.__qualname__}() does not take these arguments: {_told(error, self._function)}"
+            ) from error
         # Without the defaults: a later default shall hold for what was stored before it.
         return all_args[len(receiver) :][: len(args)], {name: all_kwargs[name] for name in kwargs}
+
+
+def _told(error: Any, function: Callable[..., Any]) -> str:
+    """What pydantic says, parameter by parameter, and without the values: they may be nobody's business."""
+    if not hasattr(error, "errors"):
+        return str(error)
+    names = list(inspect.signature(function).parameters)
+    return "; ".join(f"{_place(each['loc'], names)}: {each['msg']}" for each in error.errors())
+
+
+def _place(location: tuple[int | str, ...], names: list[str]) -> str:
+    first, *rest = location
+    if isinstance(first, int):  # a positional argument; more of them than parameters are its surplus
+        first = names[first] if first < len(names) else f"argument {first + 1}"
+    return ".".join(map(str, [first, *rest]))
 
 
 def make_pydantic_args_validator(function: Callable[..., Any]) -> ArgumentsValidator:

@@ -30,7 +30,17 @@ RUNNABLE = (
     "README.md",
     *(
         f"docs/{noun}.md"
-        for noun in ("quickstart", "workflows", "steps", "transactions", "options", "queues", "schedules")
+        for noun in (
+            "quickstart",
+            "workflows",
+            "steps",
+            "transactions",
+            "classes",
+            "roles",
+            "options",
+            "queues",
+            "schedules",
+        )
     ),
     *(f"docs/{noun}.md" for noun in ("handles", "control", "worker", "settings", "errors")),
 )
