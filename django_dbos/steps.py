@@ -128,9 +128,7 @@ def durable(
         # The number is drawn here, at the call: under asyncio.gather() that is the order of the arguments.
         number, name = execution.next_number(), definition.name
         step = operation(execution, number, name, partial(body, *args, **kwargs))
-        return carry_out(
-            permitted(step, execution, number, name, function, args) if required_by(function, args) else step
-        )
+        return carry_out(permitted(step, execution, number, name, function, args))
 
     if definition.is_async:
         markcoroutinefunction(call)

@@ -12,7 +12,7 @@ from rangefilter.filters import DateTimeRangeFilter
 
 from ..models import Queue, Workflow
 from ..queues import declared_queues
-from ..registry import workflow_registry
+from ..registry import TEMPORARY, workflow_registry
 
 
 class _KnownValueFilter(admin.SimpleListFilter):
@@ -42,7 +42,8 @@ class NameFilter(_KnownValueFilter):
 
     def known(self) -> Iterable[str]:
         """See _KnownValueFilter.known()."""
-        return workflow_registry.names()
+        # Those that are made for steps would be as many again; they are found by what is in the address.
+        return [name for name in workflow_registry.names() if not name.startswith(TEMPORARY)]
 
 
 class QueueFilter(_KnownValueFilter):
