@@ -48,6 +48,18 @@ def test_an_idle_worker_goes_on_within_the_heartbeat_timeout_and_one_poll(
         victim = heir
 
 
+def test_an_instances_workflow_goes_on_with_the_other_processs_instance_of_that_name(
+    ledger: Ledger, start_worker: StartWorker, gate: Gate
+) -> None:
+    victim = start_worker()
+    handle = start_workflow(workflows.south.held, ledger, gate)
+    assert gate.wait_held() == victim.pid
+    victim.kill()
+    heir = start_worker()
+    assert handle.get_result(timeout=30) == [heir.pid, victim.pid, heir.pid, heir.pid]
+    assert (handle.get_status().class_name, handle.get_status().instance_name) == ("Station", "south")
+
+
 def test_a_dead_executor_is_marked_lost_and_a_stopped_one_stopped(
     ledger: Ledger, start_worker: StartWorker, gate: Gate
 ) -> None:

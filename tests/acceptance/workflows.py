@@ -10,7 +10,17 @@ from pathlib import Path
 from asgiref.sync import sync_to_async
 from django.db.transaction import atomic
 
-from django_dbos import Queue, astart_workflow, scheduled, start_workflow, step, transaction, workflow
+from django_dbos import (
+    ConfiguredInstance,
+    Queue,
+    astart_workflow,
+    dbos_class,
+    scheduled,
+    start_workflow,
+    step,
+    transaction,
+    workflow,
+)
 from tests.acceptance.observed import Gate, Ledger
 from tests.models import Effect, Row
 
@@ -191,6 +201,22 @@ async def awhere(ledger: Ledger) -> int:
 @workflow
 def held_in_step(ledger: Ledger, gate: Gate) -> list[int]:
     return [process(ledger), held_step(ledger, gate), process(ledger)]
+
+
+@dbos_class
+class Station(ConfiguredInstance):
+    """Each process creates the same ones; each has its own process id."""
+
+    def __init__(self, instance_name: str) -> None:
+        super().__init__(instance_name)
+        self.pid = os.getpid()
+
+    @workflow
+    def held(self, ledger: Ledger, gate: Gate) -> list[int]:
+        return [self.pid, process(ledger), held_step(ledger, gate), process(ledger)]
+
+
+north, south = Station("north"), Station("south")
 
 
 @workflow
