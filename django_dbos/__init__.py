@@ -8,6 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .aggregates import Aggregate as Aggregate
+    from .aggregates import astep_aggregates as astep_aggregates
+    from .aggregates import aworkflow_aggregates as aworkflow_aggregates
+    from .aggregates import step_aggregates as step_aggregates
+    from .aggregates import workflow_aggregates as workflow_aggregates
     from .arguments import make_pydantic_args_validator as make_pydantic_args_validator
     from .arguments import pydantic_args_validator as pydantic_args_validator
     from .attempts import StepOptions as StepOptions
@@ -35,9 +40,20 @@ if TYPE_CHECKING:
     from .events import get_all_events as get_all_events
     from .events import get_event as get_event
     from .events import set_event as set_event
+    from .filters import WorkflowFilters as WorkflowFilters
     from .handles import WorkflowHandle as WorkflowHandle
     from .handles import aretrieve_workflow as aretrieve_workflow
     from .handles import retrieve_workflow as retrieve_workflow
+    from .listing import acount_workflows as acount_workflows
+    from .listing import aget_workflow_status as aget_workflow_status
+    from .listing import alist_queued_workflows as alist_queued_workflows
+    from .listing import alist_workflow_steps as alist_workflow_steps
+    from .listing import alist_workflows as alist_workflows
+    from .listing import count_workflows as count_workflows
+    from .listing import get_workflow_status as get_workflow_status
+    from .listing import list_queued_workflows as list_queued_workflows
+    from .listing import list_workflow_steps as list_workflow_steps
+    from .listing import list_workflows as list_workflows
     from .messages import SendMessage as SendMessage
     from .messages import arecv as arecv
     from .messages import asend as asend
@@ -81,6 +97,7 @@ if TYPE_CHECKING:
 
 #: Public name -> the module that has it.
 _EXPORTS: dict[str, str] = {
+    "Aggregate": "aggregates",
     "ConfiguredInstance": "classes",
     "EnqueueOptions": "options",
     "Enqueued": "bulk",
@@ -96,15 +113,21 @@ _EXPORTS: dict[str, str] = {
     "StepOptions": "attempts",
     "StepReservation": "steps",
     "StepStatus": "context",
+    "WorkflowFilters": "filters",
     "WorkflowHandle": "handles",
     "WorkflowStatus": "states",
     "acancel_workflow": "control",
+    "acount_workflows": "listing",
     "aenqueue_many": "bulk",
     "aenqueue_workflow": "queues",
     "aenqueue_workflow_with_options": "queues",
     "afork_workflow": "control",
     "aget_all_events": "events",
     "aget_event": "events",
+    "aget_workflow_status": "listing",
+    "alist_queued_workflows": "listing",
+    "alist_workflow_steps": "listing",
+    "alist_workflows": "listing",
     "anow": "timers",
     "arandom_uuid": "timers",
     "arecv": "messages",
@@ -117,9 +140,12 @@ _EXPORTS: dict[str, str] = {
     "asleep": "timers",
     "assumed_role": "context",
     "astart_workflow": "workflows",
+    "astep_aggregates": "aggregates",
     "authenticated_roles": "context",
     "authenticated_user": "context",
+    "aworkflow_aggregates": "aggregates",
     "cancel_workflow": "control",
+    "count_workflows": "listing",
     "dbos_class": "classes",
     "default_required_roles": "roles",
     "enqueue_many": "bulk",
@@ -128,6 +154,10 @@ _EXPORTS: dict[str, str] = {
     "fork_workflow": "control",
     "get_all_events": "events",
     "get_event": "events",
+    "get_workflow_status": "listing",
+    "list_queued_workflows": "listing",
+    "list_workflow_steps": "listing",
+    "list_workflows": "listing",
     "make_pydantic_args_validator": "arguments",
     "now": "timers",
     "pydantic_args_validator": "arguments",
@@ -146,10 +176,12 @@ _EXPORTS: dict[str, str] = {
     "sleep": "timers",
     "start_workflow": "workflows",
     "step": "steps",
+    "step_aggregates": "aggregates",
     "step_id": "context",
     "step_status": "context",
     "transaction": "transactions",
     "workflow": "workflows",
+    "workflow_aggregates": "aggregates",
     "workflow_id": "context",
 }
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from .exceptions import InvalidOption
+from .exceptions import InvalidOption, InvalidWorkflowID
 
 #: The longest duration that is taken, in seconds: a hundred years.
 LONGEST = 100 * 366 * 86400.0
@@ -38,3 +38,8 @@ def one_of(name: str, value: object, choices: tuple[object, ...]) -> object:
         listed = " or ".join(repr(choice) for choice in choices)
         raise InvalidOption(f"{name} is {listed}, not {value!r:.300}.")
     return value
+
+
+def valid_id(workflow_id: object) -> str:
+    """``workflow_id``, if a workflow can have it; raises InvalidWorkflowID."""
+    return short_text("A workflow id", workflow_id, InvalidWorkflowID)

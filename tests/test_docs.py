@@ -42,7 +42,7 @@ RUNNABLE = (
             "schedules",
         )
     ),
-    *(f"docs/{noun}.md" for noun in ("handles", "control", "worker", "settings", "errors")),
+    *(f"docs/{noun}.md" for noun in ("handles", "control", "listing", "worker", "settings", "errors")),
 )
 
 

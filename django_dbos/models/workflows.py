@@ -1,12 +1,29 @@
 """Workflows and their steps."""
 
+from typing import Any
+
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from .. import serialization
+from ..exceptions import DeserializationError
 from ..states import ACTIVE, FINISHED, WorkflowStatus
 from .base import SystemManager, SystemQuerySet
+
+
+def _decoded(text: str | None, serializer: str) -> Any:
+    """A payload; the text itself if it cannot be read here."""
+    try:
+        return serialization.loads(text, serializer)
+    except DeserializationError:
+        return text
+
+
+def _decoded_error(text: str | None, serializer: str) -> BaseException | None:
+    return None if text is None else serialization.load_error(text, serializer)
+
 
 _FAILED = (WorkflowStatus.ERROR, WorkflowStatus.CANCELLED, WorkflowStatus.MAX_RECOVERY_ATTEMPTS_EXCEEDED)
 
@@ -179,6 +196,26 @@ class Workflow(models.Model):
         """Whether the workflow has ended, one way or another."""
         return self.status in FINISHED
 
+    @property
+    def call(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments: (args, kwargs). If they cannot be read here: the text that is stored, as the only one."""
+        if not self.inputs:
+            return (), {}
+        try:
+            return serialization.load_call(self.inputs, self.serializer)
+        except DeserializationError:
+            return (self.inputs,), {}
+
+    @property
+    def result(self) -> Any:
+        """What the workflow returned, None without a result. If it cannot be read here: the text that is stored."""
+        return _decoded(self.output, self.serializer)
+
+    @property
+    def exception(self) -> BaseException | None:
+        """The error with which the workflow ended, if it did. What cannot be rebuilt here is a RecordedError."""
+        return _decoded_error(self.error, self.serializer)
+
 
 class Step(models.Model):
     """The checkpoint of one finished operation of a workflow."""
@@ -207,3 +244,13 @@ class Step(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} {self.name}"
+
+    @property
+    def result(self) -> Any:
+        """What the step returned, None without a result. If it cannot be read here: the text that is stored."""
+        return _decoded(self.output, self.serializer)
+
+    @property
+    def exception(self) -> BaseException | None:
+        """The error with which the step ended, if it did. What cannot be rebuilt here is a RecordedError."""
+        return _decoded_error(self.error, self.serializer)

@@ -6,7 +6,7 @@ Nothing else in the package asks which database it talks to.
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import BooleanField, F, Func, Q, TextField, Value
 from django.db.transaction import Atomic, atomic
 
 from .. import clock
@@ -42,6 +43,8 @@ class Dialect:
     nth: str
     #: How many seconds before the statement a column's time was.
     age: str
+    #: A column's time in whole seconds since 1970.
+    epoch: str
     #: "is one of these rows", so that they are found first and then looked up by their key.
     among: str
     #: What makes rows that another worker holds be passed over.
@@ -63,6 +66,7 @@ POSTGRESQL: Final = Dialect(
     later="STATEMENT_TIMESTAMP() + {} * INTERVAL '1 second'",
     nth="STATEMENT_TIMESTAMP() + {} * INTERVAL '1 microsecond'",
     age="EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP() - {})",
+    epoch="CAST(FLOOR(EXTRACT(EPOCH FROM {})) AS BIGINT)",
     among="= ANY(ARRAY({}))",
     skip_locked="FOR UPDATE SKIP LOCKED",
     lateral=True,
@@ -78,6 +82,7 @@ SQLITE: Final = Dialect(
     later="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', PRINTF('%%+.6f seconds', {}))",
     nth="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW') || PRINTF('%%03d', {})",
     age="(JULIANDAY('NOW') - JULIANDAY({})) * 86400.0",
+    epoch="CAST(STRFTIME('%%s', {}) AS INTEGER)",
     among="IN ({})",
     skip_locked="",
     lateral=False,
@@ -170,6 +175,14 @@ def moment(value: datetime) -> Any:
     return connection().ops.adapt_datetimefield_value(value)
 
 
+def as_stored(moment: datetime | None) -> Any:
+    """A time as a column holds it that the database filled in, for comparing the two; SQLite compares their texts."""
+    if moment is None or dialect().name != SQLITE.name:
+        return moment
+    utc = moment.astimezone(UTC).replace(tzinfo=None)
+    return utc.isoformat(" ", "microseconds" if utc.microsecond % 1000 else "milliseconds")
+
+
 def transaction() -> Atomic:
     """One short transaction on the system database."""
     return atomic(using=alias())
@@ -186,10 +199,28 @@ def in_test_transaction() -> bool:
     return connection().in_atomic_block and not in_transaction()
 
 
-def notify(channel: str) -> None:
-    """Tell every process, when the current transaction commits, to look at what ``channel`` stands for."""
-    if dialect().notifies:
-        execute("SELECT pg_notify(%s, %s)", (CHANNEL, channel))
+def notify(*channels: str) -> None:
+    """Tell every process, when the current transaction commits, to look at what these channels stand for."""
+    if dialect().notifies and channels:
+        listed = ", ".join(["(%s)"] * len(channels))
+        execute(f"SELECT pg_notify(%s, c.column1) FROM (VALUES {listed}) AS c", (CHANNEL, *channels))  # noqa: S608
+
+
+# What is asked for and what is there, both taken apart: each part of the one has to be among those of the other.
+_CONTAINS_SQLITE: Final = {
+    "template": """NOT EXISTS (SELECT 1 FROM JSON_TREE(%(expressions)s) own WHERE own.fullkey = asked.fullkey
+        AND REPLACE(own.type, 'real', 'integer') = REPLACE(asked.type, 'real', 'integer')
+        AND (asked.type = 'object' OR own.value IS asked.value)))""",
+    "arg_joiner": ") asked WHERE asked.path NOT LIKE '%%[%%' AND NOT EXISTS (SELECT 1 FROM JSON_TREE(",
+}
+
+
+def contains(column: str, document: Mapping[str, Any]) -> Q:
+    """Whether a column of JSON has every key of a document, with the same value; for a filter."""
+    if dialect().name == POSTGRESQL.name:
+        return Q(**{f"{column}__contains": document})
+    asked = Value(json.dumps(document), output_field=TextField())
+    return Q(Func(asked, F(column), output_field=BooleanField(), **_CONTAINS_SQLITE))
 
 
 def telling(dialect: Dialect, kind: str, row: str) -> str:
