@@ -29,11 +29,23 @@ if TYPE_CHECKING:
     from .context import step_status as step_status
     from .context import workflow_id as workflow_id
     from .control import acancel_workflow as acancel_workflow
-    from .control import afork_workflow as afork_workflow
+    from .control import acancel_workflows as acancel_workflows
+    from .control import adelete_workflow as adelete_workflow
+    from .control import adelete_workflows as adelete_workflows
     from .control import aresume_workflow as aresume_workflow
+    from .control import aresume_workflows as aresume_workflows
+    from .control import aset_workflow_delay as aset_workflow_delay
+    from .control import aset_workflow_priority as aset_workflow_priority
+    from .control import aupdate_workflow_attributes as aupdate_workflow_attributes
     from .control import cancel_workflow as cancel_workflow
-    from .control import fork_workflow as fork_workflow
+    from .control import cancel_workflows as cancel_workflows
+    from .control import delete_workflow as delete_workflow
+    from .control import delete_workflows as delete_workflows
     from .control import resume_workflow as resume_workflow
+    from .control import resume_workflows as resume_workflows
+    from .control import set_workflow_delay as set_workflow_delay
+    from .control import set_workflow_priority as set_workflow_priority
+    from .control import update_workflow_attributes as update_workflow_attributes
     from .events import aget_all_events as aget_all_events
     from .events import aget_event as aget_event
     from .events import aset_event as aset_event
@@ -41,6 +53,12 @@ if TYPE_CHECKING:
     from .events import get_event as get_event
     from .events import set_event as set_event
     from .filters import WorkflowFilters as WorkflowFilters
+    from .forks import afork_from_failure as afork_from_failure
+    from .forks import afork_workflow as afork_workflow
+    from .forks import arewind_workflow as arewind_workflow
+    from .forks import fork_from_failure as fork_from_failure
+    from .forks import fork_workflow as fork_workflow
+    from .forks import rewind_workflow as rewind_workflow
     from .handles import WorkflowHandle as WorkflowHandle
     from .handles import aretrieve_workflow as aretrieve_workflow
     from .handles import retrieve_workflow as retrieve_workflow
@@ -117,11 +135,15 @@ _EXPORTS: dict[str, str] = {
     "WorkflowHandle": "handles",
     "WorkflowStatus": "states",
     "acancel_workflow": "control",
+    "acancel_workflows": "control",
     "acount_workflows": "listing",
+    "adelete_workflow": "control",
+    "adelete_workflows": "control",
     "aenqueue_many": "bulk",
     "aenqueue_workflow": "queues",
     "aenqueue_workflow_with_options": "queues",
-    "afork_workflow": "control",
+    "afork_from_failure": "forks",
+    "afork_workflow": "forks",
     "aget_all_events": "events",
     "aget_event": "events",
     "aget_workflow_status": "listing",
@@ -132,26 +154,35 @@ _EXPORTS: dict[str, str] = {
     "arandom_uuid": "timers",
     "arecv": "messages",
     "aresume_workflow": "control",
+    "aresume_workflows": "control",
     "aretrieve_workflow": "handles",
+    "arewind_workflow": "forks",
     "arun_step": "steps",
     "asend": "messages",
     "asend_bulk": "messages",
     "aset_event": "events",
+    "aset_workflow_delay": "control",
+    "aset_workflow_priority": "control",
     "asleep": "timers",
     "assumed_role": "context",
     "astart_workflow": "workflows",
     "astep_aggregates": "aggregates",
+    "aupdate_workflow_attributes": "control",
     "authenticated_roles": "context",
     "authenticated_user": "context",
     "aworkflow_aggregates": "aggregates",
     "cancel_workflow": "control",
+    "cancel_workflows": "control",
     "count_workflows": "listing",
     "dbos_class": "classes",
     "default_required_roles": "roles",
+    "delete_workflow": "control",
+    "delete_workflows": "control",
     "enqueue_many": "bulk",
     "enqueue_workflow": "queues",
     "enqueue_workflow_with_options": "queues",
-    "fork_workflow": "control",
+    "fork_from_failure": "forks",
+    "fork_workflow": "forks",
     "get_all_events": "events",
     "get_event": "events",
     "get_workflow_status": "listing",
@@ -167,12 +198,16 @@ _EXPORTS: dict[str, str] = {
     "required_roles": "roles",
     "reserve_step": "steps",
     "resume_workflow": "control",
+    "resume_workflows": "control",
     "retrieve_workflow": "handles",
+    "rewind_workflow": "forks",
     "run_step": "steps",
     "scheduled": "schedules",
     "send": "messages",
     "send_bulk": "messages",
     "set_event": "events",
+    "set_workflow_delay": "control",
+    "set_workflow_priority": "control",
     "sleep": "timers",
     "start_workflow": "workflows",
     "step": "steps",
@@ -180,6 +215,7 @@ _EXPORTS: dict[str, str] = {
     "step_id": "context",
     "step_status": "context",
     "transaction": "transactions",
+    "update_workflow_attributes": "control",
     "workflow": "workflows",
     "workflow_aggregates": "aggregates",
     "workflow_id": "context",

@@ -94,6 +94,12 @@ class UnknownQueue(DBOSError):
     code = "unknown_queue"
 
 
+class UnfinishedWorkflow(DBOSError):
+    """This can only be done to a workflow that has finished: cancel it first, or wait for its end."""
+
+    code = "unfinished_workflow"
+
+
 class InvalidOption(DBOSError, ValueError):
     """An option has a value that can never work."""
 

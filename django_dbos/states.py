@@ -51,6 +51,8 @@ TRANSITIONS: Final[dict[str, tuple[frozenset[WorkflowStatus], WorkflowStatus]]] 
     "dead_letter": (frozenset({_S.PENDING}), _S.MAX_RECOVERY_ATTEMPTS_EXCEEDED),
     "cancel": (ACTIVE, _S.CANCELLED),
     "resume": (frozenset(_S) - {_S.SUCCESS, _S.ERROR}, _S.ENQUEUED),
+    "rewind": (FINISHED, _S.ENQUEUED),
+    "delay": (WAITING, _S.DELAYED),
 }
 
 

@@ -20,7 +20,7 @@ from .registry import StepDefinition
 from .steps import durable
 from .sysdb import journal, vendor
 from .sysdb.journal import Checkpoint, Recorded
-from .sysdb.steps import find_elsewhere
+from .sysdb.steps import elsewhere, find_elsewhere
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -215,6 +215,8 @@ def transaction(
     plain call in ``atomic()``.
     """
     options = TransactionOptions(using=using, isolation_level=isolation_level, read_only=read_only)
+    if using is not None:
+        elsewhere.add(using)
 
     def operation(execution: Execution, number: int, name: str, call: Call) -> Operation[Any]:
         return transaction_operation(execution, number, name, call, options)

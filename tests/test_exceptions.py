@@ -27,6 +27,7 @@ CODES = {
     "WorkflowIDInUse": "workflow_id_in_use",
     "QueueDeduplicated": "queue_deduplicated",
     "UnknownQueue": "unknown_queue",
+    "UnfinishedWorkflow": "unfinished_workflow",
     "InvalidOption": "invalid_option",
     "InvalidWorkflowID": "invalid_workflow_id",
     "InvalidArguments": "invalid_arguments",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
-from ..control import cancel_workflow, fork_workflow
+from ..control import cancel_workflow
+from ..forks import fork_workflow
 from ..states import TRANSITIONS, allows
 from ..sysdb import control
 

@@ -9,7 +9,9 @@
     queues      declare, claim
     schedules   declare, fire
     executors   register, beat, recover, release, prune
-    control     cancel, resume, fork
+    control     cancel, resume, delete, delay, priority, attributes
+    forks       fork, rewind
+    listing     filters, pages, aggregates of them
 
 The hot statements (submit, claim, journal) are written out in SQL; everything else is ORM.
 """

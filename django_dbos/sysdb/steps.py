@@ -1,12 +1,17 @@
 """Recorded steps, read back."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from django.db import connections
 from django.db.models.functions import Now
 
 from ..models import Step
+from . import vendor
 from .journal import Recorded, from_row
+
+#: The other databases on which transactions of this project leave checkpoints.
+elsewhere: set[str] = set()
 
 #: The steps of one workflow, by number.
 History = dict[int, Recorded]
@@ -25,3 +30,9 @@ def find_elsewhere(using: str, workflow_id: str, number: int) -> Recorded | None
     """The checkpoint that a transaction on another database left there, beside the rows it wrote."""
     step = Step.objects.using(using).filter(workflow_id=workflow_id, number=number).first()
     return None if step is None else from_row(step)
+
+
+def forget_elsewhere(workflow_ids: Collection[str], start_step: int = 1) -> None:
+    """Delete what transactions left on other databases, from a step on: under this id they shall run again."""
+    for alias in sorted((elsewhere & set(connections)) - {vendor.alias()}):
+        Step.objects.using(alias).filter(workflow_id__in=list(workflow_ids), number__gte=start_step).delete()
