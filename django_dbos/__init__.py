@@ -109,6 +109,10 @@ if TYPE_CHECKING:
     from .timers import random_uuid as random_uuid
     from .timers import sleep as sleep
     from .transactions import transaction as transaction
+    from .transfer import aexport_workflow as aexport_workflow
+    from .transfer import aimport_workflow as aimport_workflow
+    from .transfer import export_workflow as export_workflow
+    from .transfer import import_workflow as import_workflow
     from .workflows import astart_workflow as astart_workflow
     from .workflows import start_workflow as start_workflow
     from .workflows import workflow as workflow
@@ -142,11 +146,13 @@ _EXPORTS: dict[str, str] = {
     "aenqueue_many": "bulk",
     "aenqueue_workflow": "queues",
     "aenqueue_workflow_with_options": "queues",
+    "aexport_workflow": "transfer",
     "afork_from_failure": "forks",
     "afork_workflow": "forks",
     "aget_all_events": "events",
     "aget_event": "events",
     "aget_workflow_status": "listing",
+    "aimport_workflow": "transfer",
     "alist_queued_workflows": "listing",
     "alist_workflow_steps": "listing",
     "alist_workflows": "listing",
@@ -181,11 +187,13 @@ _EXPORTS: dict[str, str] = {
     "enqueue_many": "bulk",
     "enqueue_workflow": "queues",
     "enqueue_workflow_with_options": "queues",
+    "export_workflow": "transfer",
     "fork_from_failure": "forks",
     "fork_workflow": "forks",
     "get_all_events": "events",
     "get_event": "events",
     "get_workflow_status": "listing",
+    "import_workflow": "transfer",
     "list_queued_workflows": "listing",
     "list_workflow_steps": "listing",
     "list_workflows": "listing",
