@@ -45,7 +45,7 @@ def fresh() -> None:
 
 
 @step
-def done(name: str) -> str:
+def done_for_forks(name: str) -> str:
     runs.append(name)
     if name in broken:
         raise ValueError(f"{name} is broken")
@@ -54,17 +54,17 @@ def done(name: str) -> str:
 
 @workflow
 def three_done() -> list[str]:
-    return [done("one"), done("two"), done("three")]
+    return [done_for_forks("one"), done_for_forks("two"), done_for_forks("three")]
 
 
 @workflow
 def child_of_fork(name: str) -> str:
-    return done(name)
+    return done_for_forks(name)
 
 
 @workflow
 def parent_of_fork() -> list[str]:
-    return [done("before"), start_workflow(child_of_fork, "child").get_result(), done("after")]
+    return [done_for_forks("before"), start_workflow(child_of_fork, "child").get_result(), done_for_forks("after")]
 
 
 @database

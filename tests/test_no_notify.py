@@ -101,7 +101,7 @@ def deaf_and_dumb(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(pool, "hub", deliveries)
     monkeypatch.setattr(Hub, "wake", lambda self, channel, news=None: None)
     monkeypatch.setattr(Hub, "wake_everyone", lambda self: None)
-    monkeypatch.setattr(vendor, "notify", lambda channel: None)
+    monkeypatch.setattr(vendor, "notify", lambda *channels: None)
     monkeypatch.setattr(rows, "_submit_sql", lambda columns, values, returning: submit_sql(columns, values, "id"))
     monkeypatch.setattr(Listener, "is_possible", staticmethod(lambda: False))
     with override_settings(DBOS={"POLL_INTERVAL": 0.05, "HEARTBEAT_INTERVAL": 0.2, "HEARTBEAT_TIMEOUT": 1.0}):

@@ -34,19 +34,19 @@ runs: list[str] = []
 
 
 @step
-def noted(word: str) -> str:
+def noted_for_transfer(word: str) -> str:
     runs.append(word)
     return word
 
 
 @workflow
 def child_of_transfer(word: str) -> str:
-    return noted(word)
+    return noted_for_transfer(word)
 
 
 @workflow
 def parent_of_transfer() -> list[str]:
-    return [noted("parent"), child_of_transfer("child")]
+    return [noted_for_transfer("parent"), child_of_transfer("child")]
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +94,7 @@ def test_children_may_be_left_out() -> None:
 def test_what_had_not_finished_goes_on_behind_its_last_step() -> None:
     with SetWorkflowID("w"):
         handle = start_workflow(parent_of_transfer)
-    Step.objects.create(workflow_id="w", number=1, name="noted", output='"recorded"')
+    Step.objects.create(workflow_id="w", number=1, name="noted_for_transfer", output='"recorded"')
     Workflow.objects.update(status=WorkflowStatus.PENDING, executor_id="on another machine", epoch=3)
     document = export_workflow("w")
     cancel_workflow("w")
