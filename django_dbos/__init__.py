@@ -85,11 +85,19 @@ if TYPE_CHECKING:
     from .options import SetWorkflowAttributes as SetWorkflowAttributes
     from .options import SetWorkflowID as SetWorkflowID
     from .options import SetWorkflowTimeout as SetWorkflowTimeout
+    from .patching import adeprecate_patch as adeprecate_patch
+    from .patching import apatch as apatch
+    from .patching import deprecate_patch as deprecate_patch
+    from .patching import patch as patch
     from .queues import Queue as Queue
     from .queues import aenqueue_workflow as aenqueue_workflow
     from .queues import aenqueue_workflow_with_options as aenqueue_workflow_with_options
     from .queues import enqueue_workflow as enqueue_workflow
     from .queues import enqueue_workflow_with_options as enqueue_workflow_with_options
+    from .replay import Divergence as Divergence
+    from .replay import Replay as Replay
+    from .replay import areplay_workflow as areplay_workflow
+    from .replay import replay_workflow as replay_workflow
     from .roles import default_required_roles as default_required_roles
     from .roles import required_roles as required_roles
     from .runtime import Runtime as Runtime
@@ -113,6 +121,15 @@ if TYPE_CHECKING:
     from .transfer import aimport_workflow as aimport_workflow
     from .transfer import export_workflow as export_workflow
     from .transfer import import_workflow as import_workflow
+    from .versions import aget_latest_application_version as aget_latest_application_version
+    from .versions import alist_application_versions as alist_application_versions
+    from .versions import application_version as application_version
+    from .versions import aset_latest_application_version as aset_latest_application_version
+    from .versions import aunserved_versions as aunserved_versions
+    from .versions import get_latest_application_version as get_latest_application_version
+    from .versions import list_application_versions as list_application_versions
+    from .versions import set_latest_application_version as set_latest_application_version
+    from .versions import unserved_versions as unserved_versions
     from .workflows import astart_workflow as astart_workflow
     from .workflows import start_workflow as start_workflow
     from .workflows import workflow as workflow
@@ -121,9 +138,11 @@ if TYPE_CHECKING:
 _EXPORTS: dict[str, str] = {
     "Aggregate": "aggregates",
     "ConfiguredInstance": "classes",
+    "Divergence": "replay",
     "EnqueueOptions": "options",
     "Enqueued": "bulk",
     "Queue": "queues",
+    "Replay": "replay",
     "Runtime": "runtime",
     "SchedulerMode": "schedules",
     "SendMessage": "messages",
@@ -143,6 +162,7 @@ _EXPORTS: dict[str, str] = {
     "acount_workflows": "listing",
     "adelete_workflow": "control",
     "adelete_workflows": "control",
+    "adeprecate_patch": "patching",
     "aenqueue_many": "bulk",
     "aenqueue_workflow": "queues",
     "aenqueue_workflow_with_options": "queues",
@@ -151,14 +171,19 @@ _EXPORTS: dict[str, str] = {
     "afork_workflow": "forks",
     "aget_all_events": "events",
     "aget_event": "events",
+    "aget_latest_application_version": "versions",
     "aget_workflow_status": "listing",
     "aimport_workflow": "transfer",
+    "alist_application_versions": "versions",
     "alist_queued_workflows": "listing",
     "alist_workflow_steps": "listing",
     "alist_workflows": "listing",
     "anow": "timers",
+    "apatch": "patching",
+    "application_version": "versions",
     "arandom_uuid": "timers",
     "arecv": "messages",
+    "areplay_workflow": "replay",
     "aresume_workflow": "control",
     "aresume_workflows": "control",
     "aretrieve_workflow": "handles",
@@ -167,12 +192,14 @@ _EXPORTS: dict[str, str] = {
     "asend": "messages",
     "asend_bulk": "messages",
     "aset_event": "events",
+    "aset_latest_application_version": "versions",
     "aset_workflow_delay": "control",
     "aset_workflow_priority": "control",
     "asleep": "timers",
     "assumed_role": "context",
     "astart_workflow": "workflows",
     "astep_aggregates": "aggregates",
+    "aunserved_versions": "versions",
     "aupdate_workflow_attributes": "control",
     "authenticated_roles": "context",
     "authenticated_user": "context",
@@ -184,6 +211,7 @@ _EXPORTS: dict[str, str] = {
     "default_required_roles": "roles",
     "delete_workflow": "control",
     "delete_workflows": "control",
+    "deprecate_patch": "patching",
     "enqueue_many": "bulk",
     "enqueue_workflow": "queues",
     "enqueue_workflow_with_options": "queues",
@@ -192,17 +220,21 @@ _EXPORTS: dict[str, str] = {
     "fork_workflow": "forks",
     "get_all_events": "events",
     "get_event": "events",
+    "get_latest_application_version": "versions",
     "get_workflow_status": "listing",
     "import_workflow": "transfer",
+    "list_application_versions": "versions",
     "list_queued_workflows": "listing",
     "list_workflow_steps": "listing",
     "list_workflows": "listing",
     "make_pydantic_args_validator": "arguments",
     "now": "timers",
+    "patch": "patching",
     "pydantic_args_validator": "arguments",
     "random_uuid": "timers",
     "recv": "messages",
     "register_type": "serialization",
+    "replay_workflow": "replay",
     "required_roles": "roles",
     "reserve_step": "steps",
     "resume_workflow": "control",
@@ -214,6 +246,7 @@ _EXPORTS: dict[str, str] = {
     "send": "messages",
     "send_bulk": "messages",
     "set_event": "events",
+    "set_latest_application_version": "versions",
     "set_workflow_delay": "control",
     "set_workflow_priority": "control",
     "sleep": "timers",
@@ -223,6 +256,7 @@ _EXPORTS: dict[str, str] = {
     "step_id": "context",
     "step_status": "context",
     "transaction": "transactions",
+    "unserved_versions": "versions",
     "update_workflow_attributes": "control",
     "workflow": "workflows",
     "workflow_aggregates": "aggregates",

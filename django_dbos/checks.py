@@ -37,6 +37,16 @@ def _nearest(key: str) -> str:
 
 
 @register
+def check_version(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """dbos.E006: the application version is None or a text that can be stored beside a workflow."""
+    version: object = conf.APPLICATION_VERSION
+    if version is None or (isinstance(version, str) and 1 <= len(version.strip()) <= len(version) <= 255):
+        return []
+    hint = 'Set it to None for no version, to a text of 1 to 255 characters, or to "auto" for a hash of the source.'
+    return [Error(f"DBOS['APPLICATION_VERSION'] is {version!r:.300}.", hint=hint, id="dbos.E006")]
+
+
+@register
 def check_rangefilter(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """dbos.E004: the admin's date filters need django-admin-rangefilter."""
     if not apps.is_installed("django.contrib.admin") or apps.is_installed("rangefilter"):

@@ -1,19 +1,21 @@
 """Where the running code is: in which workflow, at which step, and on whose behalf."""
 
+import asyncio
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from . import options, serialization
 from .bridge import Database, Operation, Shared, Wait
 from .clock import monotonic
 from .exceptions import DirectCallInTransaction, ExecutorStopping, NotInWorkflow, UnexpectedStep
-from .hub import Signal, local_runner
+from .hub import Signal, current_task, local_runner
 from .sysdb import vendor
 from .sysdb.journal import Checkpoint, Journal, Lease, Recorded, foreseen
 from .sysdb.steps import History
@@ -68,12 +70,42 @@ class Execution:
         self.is_dead_letter = False
         self._lock = threading.Lock()
         self._last_number = 0
+        # The body's own task, and others that took steps of it; none of these on a thread of a sync body.
+        self._task = current_task()
+        self._helpers: WeakSet[asyncio.Task[Any]] = WeakSet()
 
     def next_number(self) -> int:
         """Draw the number of the next operation."""
+        task = current_task()
         with self._lock:
+            if task is not None and task is not self._task:
+                self._helpers.add(task)
             self._last_number += 1
             return self._last_number
+
+    def has_rivals(self) -> bool:
+        """Whether the next number depends on which of several tasks comes first; as far as that can be known."""
+        with self._lock:
+            helpers = list(self._helpers)
+        return current_task() is not self._task or any(not task.done() for task in helpers)
+
+    def next_number_if(self, is_wanted: Callable[[int], bool]) -> int | None:
+        """Draw the next number if ``is_wanted(number)``; None: it is left for the operation that follows."""
+        with self._lock:
+            number = self._last_number + 1
+            if not is_wanted(number):
+                return None
+            self._last_number = number
+            return number
+
+    def name_recorded_at(self, number: int) -> str | None:
+        """The name under which an operation is recorded at ``number``; None if none is."""
+        recorded = self._history.get(number)
+        return None if recorded is None else recorded.name
+
+    def is_behind(self, number: int) -> bool:
+        """Whether something is recorded at ``number`` or after it: an earlier execution has come past this point."""
+        return any(later >= number for later in self._history)
 
     def recall(self, number: int, name: str) -> Recorded | None:
         """What is recorded at ``number``, if anything; another name there is an UnexpectedStep."""
@@ -224,10 +256,8 @@ def required(operation: str) -> Execution:
 
 
 @contextmanager
-def entered(execution: Execution) -> Iterator[None]:
-    """Run a block as the body of a workflow."""
-    with _running_lock:
-        _running[execution.workflow_id] = execution
+def played(execution: Execution) -> Iterator[None]:
+    """Run a block as the body of a workflow that this process does not own: nobody else here knows of it."""
     token, step_token = _execution.set(execution), _step.set(None)
     try:
         with options.as_body_of(execution.identity):
@@ -235,6 +265,17 @@ def entered(execution: Execution) -> Iterator[None]:
     finally:
         _step.reset(step_token)
         _execution.reset(token)
+
+
+@contextmanager
+def entered(execution: Execution) -> Iterator[None]:
+    """Run a block as the body of a workflow."""
+    with _running_lock:
+        _running[execution.workflow_id] = execution
+    try:
+        with played(execution):
+            yield
+    finally:
         with _running_lock:
             if _running.get(execution.workflow_id) is execution:
                 del _running[execution.workflow_id]

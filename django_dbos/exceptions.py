@@ -61,6 +61,12 @@ class NonExistentWorkflow(DBOSError):
     code = "non_existent_workflow"
 
 
+class UnknownVersion(DBOSError):
+    """No worker of this application version has ever started here."""
+
+    code = "unknown_version"
+
+
 class ConflictingWorkflow(DBOSError):
     """This workflow id already belongs to another function."""
 
@@ -122,6 +128,14 @@ class UnexpectedStep(DBOSError):
     """The workflow took another step than the one recorded at this number."""
 
     code = "unexpected_step"
+
+
+class PatchNondeterminism(DBOSError):
+    """A patch was asked for while other tasks of the workflow take steps, so that the next number is up to chance:
+    call it in the body itself, before such tasks start or after they have ended.
+    """
+
+    code = "patch_nondeterminism"
 
 
 class MaxStepRetriesExceeded(DBOSError):

@@ -46,7 +46,7 @@ def execute(
     execution = Execution(claimed, journal=journal, parking=parking, history=history)
     try:
         with context.entered(execution):
-            result = yield from _run_body(execution, claimed)
+            result = yield from run_body(execution, claimed)
             result = yield from _finish(execution, result)
             if is_awaited or _has_audience(result):
                 yield from execution.settle()
@@ -77,7 +77,8 @@ def _let_go(execution: Execution) -> None:
         raise
 
 
-def _run_body(execution: Execution, claimed: Claimed) -> Operation[Result]:
+def run_body(execution: Execution, claimed: Claimed) -> Operation[Result]:
+    """Run the body with what was recorded of its inputs; what it returned or raised."""
     definition = workflow_registry.get(claimed.name)
     limit = definition.max_recovery_attempts
     if limit is not None and claimed.attempts > limit + 1:

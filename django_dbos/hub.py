@@ -177,6 +177,11 @@ def on_event_loop() -> bool:
     return True
 
 
+def current_task() -> "asyncio.Task[Any] | None":
+    """The task that this thread's event loop is running right now; None on a thread without a loop."""
+    return asyncio.current_task() if on_event_loop() else None
+
+
 #: The wake-ups of this process.
 hub = Hub()
 

@@ -25,6 +25,7 @@ from .roles import identified
 from .sysdb import executors, journal, queues, vendor, workflows
 from .sysdb.journal import Checkpoint, Recorded
 from .sysdb.workflows import Submission, claimed_by_submission
+from .versions import application_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ class Start:
             timeout=None if said.timeout is UNSAID else said.timeout,
             inherits_deadline=said.timeout is UNSAID and parent is not None and parent.has_deadline,
             parent_id=None if parent is None else parent.workflow_id,
-            application_version=(conf.APPLICATION_VERSION or "") if version is None else version,
+            application_version=application_version() if version is None else version,
             application_name=conf.APPLICATION_NAME,
             attributes=attributes_text(said.attributes) if said.attributes else "",
             identity=said.identity,

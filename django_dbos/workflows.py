@@ -173,7 +173,7 @@ def _call_here(start: Start, chosen: ChosenID | None) -> Operation[Any]:
 
 def _claim_here(submission: Submission) -> Claimed | None:
     """Submit a workflow as this process's own; None if the id was taken, and its execution is to be awaited."""
-    submission = replace(submission, executor_id=executors.own.ensure().id)
+    submission = replace(submission, executor_id=executors.own.ensure(submission.application_version).id)
     try:
         _, is_new = workflows.place(submission)
     except DBOSError:

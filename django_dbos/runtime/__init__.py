@@ -25,6 +25,7 @@ from ..sysdb.executors import Registration
 from ..sysdb.vendor import patiently
 from ..sysdb.workflows import Claimed
 from ..validation import whole_number
+from ..versions import fix_application_version, register_application_version
 from .dispatcher import Dispatcher
 from .listener import Listener
 from .pool import Pool
@@ -66,7 +67,11 @@ class Runtime:
             journal=self._writer.journal if self._writer else journal.inline,
         )
         self._dispatcher = Dispatcher(executor_id=self.executor_id, pool=self._pool, only_queues=queues)
-        self._registration = Registration(id=self.executor_id, queues=tuple(self._dispatcher.queue_names()))
+        self._registration = Registration(
+            id=self.executor_id,
+            queues=tuple(self._dispatcher.queue_names()),
+            application_version=fix_application_version(),
+        )
         self._recovery = Recovery(self._registration)
         self._others: list[Service] = [Scheduler()] if scheduler else []
         if Listener.is_possible():
@@ -87,6 +92,7 @@ class Runtime:
         limits = {name: queue.limits for name, queue in declared_queues().items()}
         patiently(lambda: executors.register(self._registration), pause=pause)
         patiently(lambda: queues.declare(limits), pause=pause)
+        patiently(lambda: register_application_version(self._registration.application_version), pause=pause)
         for service in self._services():
             service.start()
         hub.open_door(self)

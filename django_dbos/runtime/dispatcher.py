@@ -7,10 +7,11 @@ from ..conf import conf
 from ..hub import STREAM, WORK, Watch, hub, interruption_of, outcome_of
 from ..queues import declared_queues
 from ..registry import class_registry, workflow_registry
-from ..sysdb import executors, queues, vendor, watching, workflows
+from ..sysdb import executors, queues, vendor, versions, watching, workflows
 from ..sysdb.queues import Claimant
 from ..sysdb.steps import History, load_history
 from ..sysdb.workflows import Burst, Claimed
+from ..versions import application_version
 from .due import TOLD, DueWork
 from .pool import Pool
 from .service import Service
@@ -32,6 +33,7 @@ class Dispatcher(Service):
         self._only_queues = only_queues
         self._limits: dict[str, dict[str, int]] = {}
         self._limits_until = 0.0
+        self._patience = 0.0
         self._watch_at = 0.0
         self._alert_until = 0.0
         self._due = DueWork()
@@ -67,7 +69,9 @@ class Dispatcher(Service):
             self._alert_until = clock.monotonic() + 2 * Burst.LENGTH
         if clock.monotonic() < self._alert_until:
             return Burst.LENGTH
-        return clock.jittered(conf.POLL_INTERVAL * (TOLD if hub.is_hearing else 1))
+        # Nobody tells of what has waited long enough for the workers of another version.
+        is_told = hub.is_hearing and not self._patience
+        return clock.jittered(conf.POLL_INTERVAL * (TOLD if is_told else 1))
 
     def queue_names(self) -> list[str]:
         """The queues that this process serves."""
@@ -82,7 +86,8 @@ class Dispatcher(Service):
             executor_id=self._executor_id,
             names=workflow_registry.claimable_names(),
             receivers=class_registry.receivers(),
-            application_version=conf.APPLICATION_VERSION or "",
+            application_version=application_version(),
+            patience=self._patience,
         )
         quotas = {name: self._quota(name, free) for name in self.queue_names()}
         shared = {name: self._limits[name]["global_concurrency"] for name in quotas if self._is_shared(name)}
@@ -95,6 +100,8 @@ class Dispatcher(Service):
     def _refresh_limits(self) -> None:
         if clock.monotonic() >= self._limits_until:
             self._limits = queues.limits()
+            version = application_version()
+            self._patience = conf.HEARTBEAT_TIMEOUT if version and versions.is_outdated(version) else 0.0
             self._limits_until = clock.monotonic() + conf.HEARTBEAT_INTERVAL
 
     def _quota(self, name: str, free: int) -> int:

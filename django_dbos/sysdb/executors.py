@@ -37,6 +37,7 @@ class Registration:
 
     id: str
     queues: tuple[str, ...] = ()
+    application_version: str = ""
 
 
 def register(registration: Registration) -> None:
@@ -45,7 +46,7 @@ def register(registration: Registration) -> None:
         id=registration.id,
         host=socket.gethostname(),
         pid=os.getpid(),
-        application_version=conf.APPLICATION_VERSION or "",
+        application_version=registration.application_version,
         queues=list(registration.queues),
         state=ExecutorState.RUNNING,
     )
@@ -217,11 +218,11 @@ class _Own:
         self._is_alive = False
         self._registration: Registration | None = None
 
-    def ensure(self) -> Registration:
-        """This process's executor, registered and beating."""
+    def ensure(self, application_version: str = "") -> Registration:
+        """This process's executor, registered and beating; the version is what it says when it begins."""
         with self._lock:
             self._used_at = monotonic()
-            registration = self._registration or Registration(id=new_id())
+            registration = self._registration or Registration(id=new_id(), application_version=application_version)
             if not self._is_alive and not vendor.in_test_transaction():
                 register(registration)
                 self._registration, self._is_alive = registration, True

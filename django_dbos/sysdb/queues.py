@@ -21,6 +21,8 @@ class Claimant:
     #: The classes, with an empty instance, and the instances that it knows.
     receivers: Sequence[tuple[str, str]] = ()
     application_version: str
+    #: For so many seconds it leaves rows without a version to the workers of the latest one.
+    patience: float = 0.0
 
 
 def declare(queues: Mapping[str, Mapping[str, Any]]) -> None:
@@ -42,17 +44,34 @@ def limits() -> dict[str, dict[str, Any]]:
 
 # Which rows may be claimed at all. A function, class or instance that nobody here knows, or a version nobody here
 # serves, stays ENQUEUED for a worker that does.
-_CLAIMABLE = "w.status = 'ENQUEUED' AND w.name IN ({names}) AND {receiver} AND w.application_version IN ('', %s)"
+_CLAIMABLE = "w.status = 'ENQUEUED' AND w.name IN ({names}) AND {receiver} AND {version}"
 _OF_NO_CLASS = "w.class_name = ''"
 _OF_A_KNOWN_ONE = "(w.class_name = '' OR (w.class_name, w.instance_name) IN (VALUES {receivers}))"
+_MINE = "w.application_version IN ('', %s)"
+_MINE_OR_LEFT_OVER = "(w.application_version = %s OR w.application_version = '' AND w.created_at <= {long_ago})"
 _ORDER = "w.priority, w.created_at, w.id"
 
 
 @cache
-def _waiting_sql(dialect: Dialect, queues: int, names: int, receivers: int) -> str:
+def _claimable_sql(dialect: Dialect, names: int, receivers: int, is_patient: bool) -> str:
+    """What a row has to be for a claimant that knows so many names, and classes and instances."""
+    known = ", ".join(["(%s, %s)"] * receivers)
+    return _CLAIMABLE.format(
+        names=", ".join(["%s"] * names),
+        receiver=_OF_A_KNOWN_ONE.format(receivers=known) if receivers else _OF_NO_CLASS,
+        version=_MINE_OR_LEFT_OVER.format(long_ago=dialect.ago) if is_patient else _MINE,
+    )
+
+
+def _claimable_parameters(claimant: Claimant) -> list[Any]:
+    receivers = [value for pair in claimant.receivers for value in pair]
+    patience = [claimant.patience] if claimant.patience > 0 else []
+    return [*claimant.names, *receivers, claimant.application_version, *patience]
+
+
+@cache
+def _waiting_sql(dialect: Dialect, queues: int, claimable: str) -> str:
     """The rows to claim: per queue by priority and age up to its quota, the queues taking turns."""
-    receiver = _OF_A_KNOWN_ONE.format(receivers=", ".join(["(%s, %s)"] * receivers)) if receivers else _OF_NO_CLASS
-    claimable = _CLAIMABLE.format(names=", ".join(["%s"] * names), receiver=receiver)
     columns = "w.id, w.priority, w.created_at"
     if dialect.lateral:
         listed = ", ".join(["(%s, %s)"] * queues)
@@ -72,13 +91,14 @@ def _waiting_sql(dialect: Dialect, queues: int, names: int, receivers: int) -> s
 
 
 @cache
-def _claim_sql(dialect: Dialect, queues: int, names: int, receivers: int) -> str:
+def _claim_sql(dialect: Dialect, queues: int, claimable: str) -> str:
     chosen = f"""
-        SELECT id FROM ({_waiting_sql(dialect, queues, names, receivers)}) chosen
+        SELECT id FROM ({_waiting_sql(dialect, queues, claimable)}) chosen
         ORDER BY turn, priority, created_at, id LIMIT %s"""  # noqa: S608
     return f"""
         UPDATE dbos_workflow
         SET status = 'PENDING', executor_id = %s, epoch = epoch + 1, attempts = attempts + 1,
+            application_version = COALESCE(NULLIF(application_version, ''), %s),
             started_at = {dialect.now}, updated_at = {dialect.now},
             deadline = CASE WHEN deadline IS NULL AND timeout IS NOT NULL THEN {dialect.later.format("timeout")}
                        ELSE deadline END
@@ -92,21 +112,23 @@ def _claim_sql(dialect: Dialect, queues: int, names: int, receivers: int) -> str
 def claim(claimant: Claimant, quotas: Mapping[str, int], free: int) -> list[Claimed]:
     """Take at most ``free`` waiting workflows, in one statement, at most ``quotas[name]`` of each queue.
 
-    Rows that another worker is claiming at this moment are passed over. The most urgent come first.
+    Rows that another worker is claiming at this moment are passed over. The most urgent come first. What has no
+    version gets the claimant's: what has begun under one goes on under the same.
     """
     quotas = {name: min(quota, free) for name, quota in quotas.items() if quota > 0}
     if free < 1 or not quotas or not claimant.names:
         return []
     words = dialect()
-    sql = _claim_sql(words, len(quotas), len(claimant.names), len(claimant.receivers))
-    rows = vendor.fetch(sql, [claimant.executor_id, *_waiting_parameters(words, claimant, quotas), free])
+    claimable = _claimable_sql(words, len(claimant.names), len(claimant.receivers), claimant.patience > 0)
+    sql = _claim_sql(words, len(quotas), claimable)
+    owner = (claimant.executor_id, claimant.application_version)
+    rows = vendor.fetch(sql, [*owner, *_waiting_parameters(words, claimant, quotas), free])
     rows.sort(key=lambda row: (row[10], row[11], row[0]))
     return [_claimed(row) for row in rows]
 
 
 def _waiting_parameters(words: Dialect, claimant: Claimant, quotas: Mapping[str, int]) -> Iterable[Any]:
-    receivers = (value for pair in claimant.receivers for value in pair)
-    claimable = (*claimant.names, *receivers, claimant.application_version)
+    claimable = _claimable_parameters(claimant)
     if words.lateral:
         return (*(value for pair in quotas.items() for value in pair), *claimable)
     return (value for name, quota in quotas.items() for value in (name, *claimable, quota))

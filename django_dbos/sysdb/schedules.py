@@ -74,7 +74,6 @@ def fire(schedule: Schedule, scheduled_at: datetime, *, inputs: str, serializer:
                 serializer=serializer,
                 queue_name=schedule.queue_name,
                 schedule_name=schedule.name,
-                application_version=conf.APPLICATION_VERSION or "",
                 application_name=conf.APPLICATION_NAME,
             )
         )

@@ -55,8 +55,7 @@ def columns(workflow_id: str) -> dict[str, object]:
 
 @rolled_back
 def test_registering_writes_down_who_and_where_it_is() -> None:
-    with override_settings(DBOS={"APPLICATION_VERSION": "v7"}):
-        executors.register(Registration(id="me", queues=("", "q")))
+    executors.register(Registration(id="me", queues=("", "q"), application_version="v7"))
     row = Executor.objects.get()
     assert (row.pk, row.state, row.application_version, row.queues) == ("me", "running", "v7", ["", "q"])
     assert row.pid > 0
