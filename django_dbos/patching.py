@@ -4,6 +4,11 @@
 those that were past it before the patch was deployed. Which it was is recorded as a step, so it never changes.
 """
 
+from collections.abc import Coroutine
+from typing import Any
+
+from asgiref.sync import markcoroutinefunction
+
 from . import context
 from .bridge import Operation, adrive, drive
 from .clock import monotonic
@@ -23,9 +28,10 @@ def patch(name: str) -> bool:
     return drive(_patch(context.required("patch()"), name, adds=True))
 
 
-async def apatch(name: str) -> bool:
+@markcoroutinefunction
+def apatch(name: str) -> Coroutine[Any, Any, bool]:
     """See patch()."""
-    return await adrive(_patch(context.required("apatch()"), name, adds=True))
+    return adrive(_patch(context.required("apatch()"), name, adds=True))
 
 
 def deprecate_patch(name: str) -> bool:
@@ -33,12 +39,13 @@ def deprecate_patch(name: str) -> bool:
 
     It stands where ``patch(name)`` stood, until those have ended too. It records nothing.
     """
-    return drive(_patch(context.required("deprecate_patch()"), name, adds=False)) or True
+    return drive(_deprecated(_patch(context.required("deprecate_patch()"), name, adds=False)))
 
 
-async def adeprecate_patch(name: str) -> bool:
+@markcoroutinefunction
+def adeprecate_patch(name: str) -> Coroutine[Any, Any, bool]:
     """See deprecate_patch()."""
-    return await adrive(_patch(context.required("adeprecate_patch()"), name, adds=False)) or True
+    return adrive(_deprecated(_patch(context.required("adeprecate_patch()"), name, adds=False)))
 
 
 def _patch(execution: Execution, name: str, *, adds: bool) -> Operation[bool]:
@@ -54,6 +61,11 @@ def _patch(execution: Execution, name: str, *, adds: bool) -> Operation[bool]:
 
     number = execution.next_number_if(is_wanted)
     return _old_way() if number is None else _new_way(execution, number, marker)
+
+
+def _deprecated(operation: Operation[bool]) -> Operation[bool]:
+    yield from operation
+    return True
 
 
 def _old_way() -> Operation[bool]:

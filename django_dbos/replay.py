@@ -3,13 +3,13 @@
 Every step, child, message and wait is stubbed by its record; nothing is written, and nobody is told anything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, markcoroutinefunction
 
 from . import context, serialization
 from .bridge import Operation, adrive, drive
@@ -68,9 +68,10 @@ def replay_workflow(workflow_id: str) -> Replay:
     return drive(recorded_call("DBOS.replayWorkflow", partial(_replay, workflow_id)))
 
 
-async def areplay_workflow(workflow_id: str) -> Replay:
+@markcoroutinefunction
+def areplay_workflow(workflow_id: str) -> Coroutine[Any, Any, Replay]:
     """See replay_workflow()."""
-    return await adrive(recorded_call("DBOS.replayWorkflow", partial(_replay, workflow_id)))
+    return adrive(recorded_call("DBOS.replayWorkflow", partial(_replay, workflow_id)))
 
 
 def replays(*, name: str | None = None, since: datetime | None = None, limit: int | None = None) -> Iterator[Replay]:
@@ -152,6 +153,10 @@ class _Player(Execution):
         """The record ends with something that was waited for."""
         self.end()
 
+    def check(self) -> NoReturn:
+        """See wait()."""
+        self.end()
+
     def settle(self) -> NoReturn:
         """See look_up()."""
         self.end()
@@ -160,7 +165,7 @@ class _Player(Execution):
         """See look_up()."""
         self.end()
 
-    def record(self, result: Result, *, number: int, name: str, started: float, **details: Any) -> NoReturn:
+    def record(self, result: Result, **details: Any) -> NoReturn:
         """See look_up()."""
         self.end()
 

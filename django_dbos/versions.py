@@ -7,11 +7,13 @@ version run them. What no live worker serves is found by :func:`unserved_version
 import hashlib
 import inspect
 import logging
+from collections.abc import Coroutine
 from functools import partial
 from textwrap import dedent
 from types import CodeType
 from typing import Any
 
+from asgiref.sync import markcoroutinefunction
 from django.apps import apps
 
 from .bridge import adrive, drive
@@ -112,9 +114,10 @@ def list_application_versions() -> list[ApplicationVersion]:
     return drive(recorded_call("DBOS.listApplicationVersions", versions.listed))
 
 
-async def alist_application_versions() -> list[ApplicationVersion]:
+@markcoroutinefunction
+def alist_application_versions() -> Coroutine[Any, Any, list[ApplicationVersion]]:
     """See list_application_versions()."""
-    return await adrive(recorded_call("DBOS.listApplicationVersions", versions.listed))
+    return adrive(recorded_call("DBOS.listApplicationVersions", versions.listed))
 
 
 def get_latest_application_version() -> ApplicationVersion | None:
@@ -122,9 +125,10 @@ def get_latest_application_version() -> ApplicationVersion | None:
     return drive(recorded_call("DBOS.getLatestApplicationVersion", versions.latest))
 
 
-async def aget_latest_application_version() -> ApplicationVersion | None:
+@markcoroutinefunction
+def aget_latest_application_version() -> Coroutine[Any, Any, ApplicationVersion | None]:
     """See get_latest_application_version()."""
-    return await adrive(recorded_call("DBOS.getLatestApplicationVersion", versions.latest))
+    return adrive(recorded_call("DBOS.getLatestApplicationVersion", versions.latest))
 
 
 def set_latest_application_version(name: str) -> None:
@@ -132,9 +136,10 @@ def set_latest_application_version(name: str) -> None:
     drive(committed_call("DBOS.setLatestApplicationVersion", _make_latest(name)))
 
 
-async def aset_latest_application_version(name: str) -> None:
+@markcoroutinefunction
+def aset_latest_application_version(name: str) -> Coroutine[Any, Any, None]:
     """See set_latest_application_version()."""
-    await adrive(committed_call("DBOS.setLatestApplicationVersion", _make_latest(name)))
+    return adrive(committed_call("DBOS.setLatestApplicationVersion", _make_latest(name)))
 
 
 def _make_latest(name: str) -> partial[None]:
@@ -149,6 +154,7 @@ def unserved_versions() -> dict[str, int]:
     return drive(recorded_call("DBOS.unservedVersions", versions.unserved))
 
 
-async def aunserved_versions() -> dict[str, int]:
+@markcoroutinefunction
+def aunserved_versions() -> Coroutine[Any, Any, dict[str, int]]:
     """See unserved_versions()."""
-    return await adrive(recorded_call("DBOS.unservedVersions", versions.unserved))
+    return adrive(recorded_call("DBOS.unservedVersions", versions.unserved))
