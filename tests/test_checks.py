@@ -229,3 +229,17 @@ def test_manage_check_of_an_empty_database_warns_with_the_command_to_run(tmp_pat
     assert "(dbos.W002)" in said, said
     assert "run python manage.py migrate" in said
     assert "dbos.E" not in said
+
+
+@pytest.mark.parametrize("version", [7, "", "  ", "x" * 256, b"7"])
+def test_a_version_that_cannot_be_one_is_an_error(version: Any) -> None:
+    with override_settings(DBOS={**settings.DBOS, "APPLICATION_VERSION": version}):
+        messages = [message for message in ours(run_checks()) if message[0] == "dbos.E006"]
+    assert len(messages) == 1
+    assert '"auto"' in messages[0][2]
+
+
+@pytest.mark.parametrize("version", [None, "7", "auto", "x" * 255])
+def test_a_version_that_can_be_one_is_fine(version: Any) -> None:
+    with override_settings(DBOS={**settings.DBOS, "APPLICATION_VERSION": version}):
+        assert not [message for message in ours(run_checks()) if message[0] == "dbos.E006"]

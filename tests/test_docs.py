@@ -43,6 +43,7 @@ RUNNABLE = (
         )
     ),
     *(f"docs/{noun}.md" for noun in ("handles", "control", "listing", "worker", "settings", "errors")),
+    *(f"docs/{noun}.md" for noun in ("patching", "versions", "replay")),
 )
 
 

@@ -9,7 +9,7 @@ _TYPED_JSON = """
 CREATE OR REPLACE FUNCTION dbos_typed_json(value jsonb, depth integer DEFAULT 0) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE STRICT SET search_path FROM CURRENT AS $$
 BEGIN
-    IF depth > 100 THEN
+    IF depth >= 100 AND jsonb_typeof(value) IN ('array', 'object') THEN
         RAISE EXCEPTION 'this JSON is nested more than 100 levels deep' USING ERRCODE = 'program_limit_exceeded';
     END IF;
     CASE jsonb_typeof(value)
@@ -124,7 +124,7 @@ BEGIN
             authenticated_roles, attributes)
         VALUES (
             p_id, p_name, p_class, p_instance, CASE WHEN p_delay > 0 THEN 'DELAYED' ELSE 'ENQUEUED' END,
-            jsonb_build_object('args', dbos_typed_json(p_args, -1), 'kwargs', dbos_typed_json(p_kwargs, -1))::text,
+            jsonb_build_object('args', dbos_typed_json(p_args), 'kwargs', dbos_typed_json(p_kwargs))::text,
             'json', p_queue, p_priority, p_deduplication, p_partition,
             CASE WHEN p_delay > 0 THEN statement_timestamp() + p_delay * INTERVAL '1 second' END,
             p_version, p_application, p_timeout, p_user, p_roles, p_attributes)
