@@ -34,7 +34,7 @@ def old_code() -> None:
 
 
 @step
-def first() -> str:
+def patched_first() -> str:
     return "first"
 
 
@@ -49,7 +49,7 @@ def new_way() -> str:
 
 
 @step
-def last() -> str:
+def patched_last() -> str:
     return "last"
 
 
@@ -66,12 +66,12 @@ async def atakes_new_way() -> bool:
 
 
 @workflow
-def journey() -> list[str]:
-    return [first(), new_way() if takes_new_way() else old_way(), last()]
+def patched_journey() -> list[str]:
+    return [patched_first(), new_way() if takes_new_way() else old_way(), patched_last()]
 
 
 @step
-async def afirst() -> str:
+async def apatched_first() -> str:
     return "first"
 
 
@@ -86,13 +86,13 @@ async def anew_way() -> str:
 
 
 @workflow
-async def async_journey() -> list[str]:
-    return [await afirst(), await anew_way() if await atakes_new_way() else await aold_way()]
+async def async_patched_journey() -> list[str]:
+    return [await apatched_first(), await anew_way() if await atakes_new_way() else await aold_way()]
 
 
-def run(workflow_id: str, function: Any = journey) -> Any:
+def run(workflow_id: str, function: Any = patched_journey) -> Any:
     with SetWorkflowID(workflow_id):
-        return async_to_sync(function)() if function is async_journey else function()
+        return async_to_sync(function)() if function is async_patched_journey else function()
 
 
 def recovered(workflow_id: str, *, after: int) -> Any:
@@ -105,7 +105,7 @@ def recovered(workflow_id: str, *, after: int) -> Any:
 def test_a_new_run_takes_the_new_way_and_records_that() -> None:
     code["is"] = "patched"
     assert run("w") == ["first", "new", "last"]
-    assert names("w") == ["first", "DBOS.patch-way", "new_way", "last"]
+    assert names("w") == ["patched_first", "DBOS.patch-way", "new_way", "patched_last"]
     for after in range(5):
         assert recovered("w", after=after) == ["first", "new", "last"]
 
@@ -116,7 +116,7 @@ def test_a_run_that_was_past_it_takes_the_old_way_and_draws_no_number(after: int
     run("w")
     code["is"] = "patched"
     assert recovered("w", after=after) == ["first", "old", "last"]
-    assert names("w") == ["first", "old_way", "last"]
+    assert names("w") == ["patched_first", "old_way", "patched_last"]
 
 
 @database
@@ -144,7 +144,7 @@ def test_a_deprecated_patch_honours_its_marker_and_adds_none(after: int) -> None
     assert recovered("w", after=after) == ["first", "new", "last"]
     assert ("DBOS.patch-way" in names("w")) is (after > 1)
     assert run("fresh") == ["first", "new", "last"]
-    assert names("fresh") == ["first", "new_way", "last"]
+    assert names("fresh") == ["patched_first", "new_way", "patched_last"]
 
 
 @database
@@ -159,9 +159,9 @@ def test_a_fork_of_an_old_run_from_before_the_patch_takes_the_new_way() -> None:
 
 @database
 def test_async_bodies_do_the_same() -> None:
-    assert run("old", async_journey) == ["first", "old"]
+    assert run("old", async_patched_journey) == ["first", "old"]
     code["is"] = "patched"
-    assert run("new", async_journey) == ["first", "new"]
+    assert run("new", async_patched_journey) == ["first", "new"]
     assert recovered("old", after=2) == ["first", "old"]
     assert recovered("new", after=2) == ["first", "new"]
     code["is"] = "deprecated"
@@ -169,30 +169,30 @@ def test_async_bodies_do_the_same() -> None:
 
 
 @workflow
-def looping(times: int) -> list[bool]:
+def looping_patch(times: int) -> list[bool]:
     answers = []
     for _ in range(times):
         answers.append(code["is"] == "patched" and patch("loop"))
-        first()
+        patched_first()
     return answers
 
 
 @database
 def test_each_turn_of_a_loop_keeps_the_way_that_it_took() -> None:
     with SetWorkflowID("w"):
-        looping(3)
+        looping_patch(3)
     code["is"] = "patched"
     assert recovered("w", after=2) == [False, False, True]
     assert recovered("w", after=4) == [False, False, True]
 
 
 @step
-async def slow(gate: str) -> None:
+async def slow_beside_a_patch(gate: str) -> None:
     await asyncio.sleep(0)
 
 
 async def helper() -> None:
-    await slow("a")
+    await slow_beside_a_patch("a")
     await asyncio.Event().wait()
 
 
@@ -224,7 +224,7 @@ async def patched_after_others_ended() -> bool:
 
 
 async def astep_in_task() -> None:
-    await afirst()
+    await apatched_first()
 
 
 @database
@@ -240,14 +240,14 @@ def test_a_patch_after_concurrent_steps_is_fine() -> None:
 
 
 @workflow
-async def blocking() -> None:
+async def blocking_patch() -> None:
     patch("x")
 
 
 @database
 def test_the_sync_form_is_refused_on_an_event_loop() -> None:
     with pytest.raises(BlockingCall):
-        async_to_sync(blocking)()
+        async_to_sync(blocking_patch)()
 
 
 @step

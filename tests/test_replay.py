@@ -55,101 +55,107 @@ def recorded_code() -> None:
 
 
 @step
-def one() -> int:
-    ran.append("one")
+def step_one() -> int:
+    ran.append("step_one")
     return 1
 
 
 @step
-def two() -> int:
-    ran.append("two")
+def step_two() -> int:
+    ran.append("step_two")
     return 2
 
 
 @step
-def failing() -> None:
+def failing_step() -> None:
     raise ValueError("it failed")
 
 
 @step
-async def aone() -> int:
-    ran.append("aone")
+async def astep_one() -> int:
+    ran.append("astep_one")
     return 1
 
 
 @step
-async def atwo() -> int:
+async def astep_two() -> int:
     return 2
 
 
 @transaction
-def ordering() -> int:
+def replayed_ordering() -> int:
     return Order.objects.count()
 
 
 @workflow
-def child(value: int) -> int:
-    return one() + value
+def replayed_child(value: int) -> int:
+    return step_one() + value
 
 
 @workflow
-def sample(value: int) -> int:
+def replayed_sample(value: int) -> int:
     total = value
     if "another" in code:
-        total += two()
-    total += one()
+        total += step_two()
+    total += step_one()
     if "swallowed" in code:
         try:
-            two()
+            step_two()
         except BaseException:
             return total
     if "patched" in code and patch("p"):
-        total += two()
+        total += step_two()
     if "writing" in code:
         Order.objects.create()
     if "raising" in code:
         raise KeyError("today")
     if "short" not in code:
-        total += two()
+        total += step_two()
     if "extra" in code:
-        one()
+        step_one()
     return total + ("outcome" in code)
 
 
 @workflow
-async def async_sample(value: int) -> int:
-    total = value + await aone()
+async def async_replayed_sample(value: int) -> int:
+    total = value + await astep_one()
     if "another" in code:
-        await aone()
-    return total + await atwo() + await Order.objects.acount()
+        await astep_one()
+    return total + await astep_two() + await Order.objects.acount()
 
 
 @workflow
-def everything() -> list[Any]:
-    own_id = start_workflow(child, 1).workflow_id
+def replayed_everything() -> list[Any]:
+    own_id = start_workflow(replayed_child, 1).workflow_id
     send(own_id, "hello")
     set_event("key", {"a": 1})
     started = now()
     sleep(0.01)
     with SetWorkflowID("chosen"):
-        handle = queue.enqueue(child, 5)
-    results = [child(2), handle.get_result(), get_event(own_id, "nothing", 0), recv("topic", 0), ordering()]
+        handle = queue.enqueue(replayed_child, 5)
+    results = [
+        replayed_child(2),
+        handle.get_result(),
+        get_event(own_id, "nothing", 0),
+        recv("topic", 0),
+        replayed_ordering(),
+    ]
     try:
-        failing()
+        failing_step()
     except ValueError as error:
         results.append(str(error))
     return [*results, random_uuid(), started, Order.objects.count()]
 
 
 @workflow
-def failed() -> None:
-    one()
-    failing()
+def replayed_failure() -> None:
+    step_one()
+    failing_step()
 
 
-def recorded(function: Any = sample, *args: Any, workflow_id: str = "w") -> str:
+def recorded(function: Any = replayed_sample, *args: Any, workflow_id: str = "w") -> str:
     with SetWorkflowID(workflow_id):
-        async_to_sync(function)(*args) if function is async_sample else function(*args)
+        async_to_sync(function)(*args) if function is async_replayed_sample else function(*args)
     ran.clear()
     return workflow_id
 
@@ -161,7 +167,7 @@ def snapshot() -> list[Any]:
 
 
 @database
-@pytest.mark.parametrize("function", [sample, async_sample])
+@pytest.mark.parametrize("function", [replayed_sample, async_replayed_sample])
 def test_the_same_code_agrees_and_nothing_runs_or_is_written(function: Any) -> None:
     recorded(function, 1)
     before = snapshot()
@@ -178,7 +184,7 @@ def test_the_same_code_agrees_and_nothing_runs_or_is_written(function: Any) -> N
 def test_every_kind_of_operation_is_stubbed_by_its_record() -> None:
     with Runtime():
         with SetWorkflowID("w"):
-            start_workflow(everything).get_result(timeout=20)
+            start_workflow(replayed_everything).get_result(timeout=20)
         eventually(lambda: not Workflow.objects.active().exists())
     ran.clear()
     before = snapshot()
@@ -194,15 +200,15 @@ def test_every_kind_of_operation_is_stubbed_by_its_record() -> None:
 @pytest.mark.parametrize(
     ("change", "divergence"),
     [
-        ("another", (1, "one", "two")),
-        ("extra", (3, None, "one")),
-        ("short", (2, "two", None)),
+        ("another", (1, "step_one", "step_two")),
+        ("extra", (3, None, "step_one")),
+        ("short", (2, "step_two", None)),
         ("outcome", (None, "returns 4", "returns 5")),
-        ("raising", (2, "two", None)),
+        ("raising", (2, "step_two", None)),
     ],
 )
 def test_the_first_divergence_is_told(change: str, divergence: tuple[Any, ...]) -> None:
-    recorded(sample, 1)
+    recorded(replayed_sample, 1)
     code.add(change)
     replay = replay_workflow("w")
     assert not replay.agrees
@@ -215,26 +221,26 @@ def test_the_first_divergence_is_told(change: str, divergence: tuple[Any, ...]) 
 
 @database
 def test_what_a_body_swallows_is_told_all_the_same() -> None:
-    recorded(sample, 1)
+    recorded(replayed_sample, 1)
     Step.objects.filter(workflow_id="w", number=2).update(name="something else")
     code.add("swallowed")
     divergence = replay_workflow("w").divergence
     assert divergence is not None
-    assert (divergence.number, divergence.recorded, divergence.called) == (2, "something else", "two")
+    assert (divergence.number, divergence.recorded, divergence.called) == (2, "something else", "step_two")
 
 
 @database
 def test_an_async_divergence_is_told() -> None:
-    recorded(async_sample, 1)
+    recorded(async_replayed_sample, 1)
     code.add("another")
     divergence = async_to_sync(areplay_workflow)("w").divergence
     assert divergence is not None
-    assert (divergence.number, divergence.recorded, divergence.called) == (2, "atwo", "aone")
+    assert (divergence.number, divergence.recorded, divergence.called) == (2, "astep_two", "astep_one")
 
 
 @database
 def test_an_unfinished_one_is_replayed_as_far_as_its_record_goes() -> None:
-    recorded(sample, 1)
+    recorded(replayed_sample, 1)
     crashed("w", after=1)
     assert replay_workflow("w").agrees
     code.add("extra")
@@ -245,7 +251,7 @@ def test_an_unfinished_one_is_replayed_as_far_as_its_record_goes() -> None:
 
 @database
 def test_a_body_that_is_crashed_after_its_last_step_may_end() -> None:
-    recorded(sample, 1)
+    recorded(replayed_sample, 1)
     crashed("w", after=2)
     assert replay_workflow("w").agrees
     code.add("short")
@@ -255,7 +261,7 @@ def test_a_body_that_is_crashed_after_its_last_step_may_end() -> None:
 @database
 def test_a_cancelled_one_ends_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     with Runtime(), SetWorkflowID("w"):
-        handle = start_workflow(sleeping)
+        handle = start_workflow(replayed_sleep)
         eventually(lambda: Step.objects.count() == 2)
         cancel_workflow("w")
         eventually(lambda: handle.get_status().status == WorkflowStatus.CANCELLED)
@@ -263,21 +269,21 @@ def test_a_cancelled_one_ends_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @workflow
-def sleeping() -> None:
-    one()
+def replayed_sleep() -> None:
+    step_one()
     sleep(3600)
-    two()
+    step_two()
 
 
 @workflow
-async def async_sleeping() -> None:
-    await aone()
+async def async_replayed_sleep() -> None:
+    await astep_one()
     await asleep(3600)
-    await atwo()
+    await astep_two()
 
 
 @database
-@pytest.mark.parametrize("function", [sleeping, async_sleeping])
+@pytest.mark.parametrize("function", [replayed_sleep, async_replayed_sleep])
 def test_who_sleeps_is_replayed_up_to_the_sleep_and_waits_for_nothing(function: Any) -> None:
     with Runtime():
         with SetWorkflowID("w"):
@@ -290,13 +296,13 @@ def test_who_sleeps_is_replayed_up_to_the_sleep_and_waits_for_nothing(function: 
 @database
 def test_an_error_that_is_raised_again_agrees() -> None:
     with pytest.raises(ValueError, match="it failed"):
-        recorded(failed)
+        recorded(replayed_failure)
     assert replay_workflow("w").agrees
 
 
 @database
 def test_a_run_that_met_an_unexpected_step_is_judged_by_its_steps() -> None:
-    recorded(sample, 1)
+    recorded(replayed_sample, 1)
     crashed("w", after=1)
     code.add("another")
     with Runtime(), pytest.raises(UnexpectedStep):
@@ -314,10 +320,10 @@ def start_workflow_handle() -> Any:
 
 @database
 def test_a_patch_in_front_of_what_has_ended_takes_the_old_way() -> None:
-    recorded(sample, 1)
+    recorded(replayed_sample, 1)
     code.add("patched")
     assert replay_workflow("w").agrees
-    recorded(sample, 1, workflow_id="new")
+    recorded(replayed_sample, 1, workflow_id="new")
     code.add("short")
     assert not replay_workflow("w").agrees
     code.clear()
@@ -327,8 +333,8 @@ def test_a_patch_in_front_of_what_has_ended_takes_the_old_way() -> None:
 
 @workflow
 def patched_at_the_end() -> int:
-    value = one()
-    return value + two() if "patched" in code and patch("end") else value
+    value = step_one()
+    return value + step_two() if "patched" in code and patch("end") else value
 
 
 @database
@@ -340,7 +346,7 @@ def test_a_patch_after_the_last_step_of_what_has_ended_takes_the_old_way() -> No
 
 @database
 def test_a_body_that_writes_outside_a_step_is_stopped_and_told() -> None:
-    recorded(sample, 1)
+    recorded(replayed_sample, 1)
     code.add("writing")
     divergence = replay_workflow("w").divergence
     assert divergence is not None
@@ -351,7 +357,7 @@ def test_a_body_that_writes_outside_a_step_is_stopped_and_told() -> None:
 
 @database
 def test_one_whose_function_is_gone_diverges_only_if_it_has_not_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded(sample, 1)
+    recorded(replayed_sample, 1)
     monkeypatch.setattr(workflow_registry, "_definitions", {})
     replay = replay_workflow("w")
     assert (replay.agrees, replay.is_known) == (True, False)
@@ -360,15 +366,15 @@ def test_one_whose_function_is_gone_diverges_only_if_it_has_not_finished(monkeyp
 
 
 @workflow
-def replaying() -> bool:
+def asking_for_a_replay() -> bool:
     return replay_workflow("w").agrees
 
 
 @database
 def test_in_a_workflow_a_replay_is_a_recorded_step() -> None:
-    recorded(sample, 1)
+    recorded(replayed_sample, 1)
     with SetWorkflowID("outer"):
-        assert replaying()
+        assert asking_for_a_replay()
     assert Step.objects.get(workflow_id="outer").name == "DBOS.replayWorkflow"
 
 
@@ -411,40 +417,40 @@ def command(*args: str) -> tuple[int, str]:
 
 @database
 def test_the_command_says_how_many_agree() -> None:
-    recorded(sample, 1)
-    recorded(async_sample, 1, workflow_id="async")
+    recorded(replayed_sample, 1)
+    recorded(async_replayed_sample, 1, workflow_id="async")
     assert command() == (0, "2 replayed, 0 diverged\n")
-    assert command("--name", "sample") == (0, "1 replayed, 0 diverged\n")
+    assert command("--name", "replayed_sample") == (0, "1 replayed, 0 diverged\n")
     assert command("--workflow", "async") == (0, "1 replayed, 0 diverged\n")
     assert command("--limit", "1") == (0, "1 replayed, 0 diverged\n")
 
 
 @database
 def test_the_command_shows_the_first_divergence_of_each() -> None:
-    recorded(sample, 1)
-    recorded(sample, 2, workflow_id="v")
+    recorded(replayed_sample, 1)
+    recorded(replayed_sample, 2, workflow_id="v")
     code.add("another")
     exit_code, text = command()
     assert exit_code == 1
-    assert "sample w: Step 1 is recorded as 'one', the code calls 'two' there." in text
+    assert "replayed_sample w: Step 1 is recorded as 'step_one', the code calls 'step_two' there." in text
     assert text.endswith("2 replayed, 2 diverged\n")
     exit_code, text = command("--json", "--workflow", "v")
     assert exit_code == 1
-    divergence = {"number": 1, "recorded": "one", "called": "two"}
-    divergence["message"] = "Step 1 is recorded as 'one', the code calls 'two' there."
+    divergence = {"number": 1, "recorded": "step_one", "called": "step_two"}
+    divergence["message"] = "Step 1 is recorded as 'step_one', the code calls 'step_two' there."
     assert json.loads(text) == {
         "replayed": 1,
         "left_out": 0,
-        "diverged": [{"workflow_id": "v", "name": "sample", **divergence}],
+        "diverged": [{"workflow_id": "v", "name": "replayed_sample", **divergence}],
     }
 
 
 @database
 def test_the_command_looks_back_as_far_as_it_is_told() -> None:
-    recorded(sample, 1)
-    recorded(sample, 1, workflow_id="old")
+    recorded(replayed_sample, 1)
+    recorded(replayed_sample, 1, workflow_id="old")
     Workflow.objects.filter(pk="old").update(created_at=Now() - timedelta(days=3))
-    start_workflow(sample, 3)  # has not begun
+    start_workflow(replayed_sample, 3)  # has not begun
     for since, count in (
         ("2h", 1),
         ("4d", 2),
@@ -467,7 +473,7 @@ def test_the_command_looks_back_as_far_as_it_is_told() -> None:
         ("--limit", "many"),
         ("--workflow", "unknown"),
         ("--name", "unknown"),
-        ("--workflow", "w", "--name", "sample"),
+        ("--workflow", "w", "--name", "replayed_sample"),
         ("--unknown",),
     ],
 )
@@ -479,6 +485,6 @@ def test_wrong_arguments_end_with_2(args: tuple[str, ...]) -> None:
 
 @database
 def test_what_is_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded(sample, 1)
+    recorded(replayed_sample, 1)
     monkeypatch.setattr(workflow_registry, "_definitions", {})
     assert command() == (0, "0 replayed, 0 diverged, 1 finished ones of functions that are gone left out\n")

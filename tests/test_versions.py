@@ -131,7 +131,7 @@ def test_what_has_no_version_goes_to_whoever_is_there(settings: Any) -> None:
 
 
 @workflow
-def asking() -> list[Any]:
+def asking_for_versions() -> list[Any]:
     set_latest_application_version("1")
     latest = get_latest_application_version()
     assert latest is not None
@@ -139,7 +139,7 @@ def asking() -> list[Any]:
 
 
 @workflow
-async def async_asking() -> list[Any]:
+async def async_asking_for_versions() -> list[Any]:
     await aset_latest_application_version("1")
     latest = await aget_latest_application_version()
     assert latest is not None
@@ -147,11 +147,11 @@ async def async_asking() -> list[Any]:
 
 
 @database
-@pytest.mark.parametrize("function", [asking, async_asking])
+@pytest.mark.parametrize("function", [asking_for_versions, async_asking_for_versions])
 def test_in_a_workflow_they_are_recorded_steps(function: Any) -> None:
     for name in ("1", "2"):
         versions.register_application_version(name)
-    result = function() if function is asking else async_to_sync(function)()
+    result = function() if function is asking_for_versions else async_to_sync(function)()
     assert result == [["1", "2"], "1", {}]
     assert names(Workflow.objects.get().pk) == [
         "DBOS.setLatestApplicationVersion",
