@@ -132,7 +132,7 @@ def test_histories_are_loaded_only_for_what_ran_before_and_in_one_query() -> Non
     waiting(3, "dispatched")
     with statements() as sent:
         dispatcher.tick()
-    assert len(sent) == 1, sent
+    assert len([sql for sql in sent if "MIN(delay_until)" not in sql]) == 1, sent
     assert set(pool.given.values() and [len(history) for history in pool.given.values()]) == {0}
     for name in ("again", "and again"):
         row(name, name=NAME, epoch=1)
@@ -140,7 +140,7 @@ def test_histories_are_loaded_only_for_what_ran_before_and_in_one_query() -> Non
     row("forked", name=NAME, forked_from_id="original")
     with statements() as sent:
         dispatcher.tick()
-    assert len(sent) == 3, sent  # the look for what is due, the claim, the histories
+    assert len([sql for sql in sent if "MIN(delay_until)" not in sql]) == 2, sent  # apart from what is due by the clock
     histories = {name: sorted(pool.given[name]) for name in ("again", "and again", "forked")}
     assert histories == {"again": [1], "and again": [1], "forked": []}
 
