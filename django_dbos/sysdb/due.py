@@ -13,8 +13,9 @@ from .vendor import Dialect, dialect
 #: How many workflows one statement changes.
 BATCH: Final = 1000
 
-# As the partial indexes have it.
-_ACTIVE: Final = f"status IN ({', '.join(repr(state.value) for state in sorted(ACTIVE))}) AND deadline IS NOT NULL"
+_STATES: Final = ", ".join(repr(state.value) for state in sorted(ACTIVE))
+# As the partial indexes have it. What is chosen by one of them is changed by its key: `status || ''` forbids the rest.
+_ACTIVE: Final = f"status IN ({_STATES}) AND deadline IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ def _ripen_sql(dialect: Dialect) -> str:
         ORDER BY delay_until LIMIT {BATCH} {dialect.skip_locked}"""  # noqa: S608
     return f"""
         UPDATE dbos_workflow SET status = 'ENQUEUED', updated_at = {dialect.now}
-        WHERE id {dialect.among.format(ripe)} AND status = 'DELAYED'
+        WHERE id {dialect.among.format(ripe)} AND status || '' = 'DELAYED'
     """  # noqa: S608
 
 
@@ -72,7 +73,7 @@ def _cancel_sql(dialect: Dialect) -> str:
     return f"""
         UPDATE dbos_workflow
         SET status = 'CANCELLED', deduplication_id = '', completed_at = {dialect.now}, updated_at = {dialect.now}
-        WHERE id {dialect.among.format(overdue)} AND {_ACTIVE} AND deadline <= {dialect.now}
+        WHERE id {dialect.among.format(overdue)} AND status || '' IN ({_STATES}) AND deadline <= {dialect.now}
         RETURNING id, {interrupts}, {vendor.telling(dialect, OUTCOME, "dbos_workflow")}
     """  # noqa: S608
 

@@ -111,7 +111,7 @@ def _recover_sql(dialect: Dialect) -> str:
         LIMIT {BATCH} {dialect.skip_locked}"""  # noqa: S608
     return f"""
         UPDATE dbos_workflow SET status = 'ENQUEUED', executor_id = '', updated_at = {dialect.now}
-        WHERE status = 'PENDING' AND id {dialect.among.format(batch)}
+        WHERE status || '' = 'PENDING' AND id {dialect.among.format(batch)}
     """  # noqa: S608
 
 
