@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .control import set_workflow_delay as set_workflow_delay
     from .control import set_workflow_priority as set_workflow_priority
     from .control import update_workflow_attributes as update_workflow_attributes
+    from .dbos import DBOS as DBOS
     from .events import aget_all_events as aget_all_events
     from .events import aget_event as aget_event
     from .events import aset_event as aset_event
@@ -138,6 +139,7 @@ if TYPE_CHECKING:
 _EXPORTS: dict[str, str] = {
     "Aggregate": "aggregates",
     "ConfiguredInstance": "classes",
+    "DBOS": "dbos",
     "Divergence": "replay",
     "EnqueueOptions": "options",
     "Enqueued": "bulk",

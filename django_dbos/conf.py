@@ -35,8 +35,14 @@ class Settings:
     #: Alias, or connection string, of a direct connection for LISTEN where DATABASE goes through a pooler.
     LISTEN_DSN: str | None = None
 
+    def __init__(self) -> None:
+        #: What this process was told at run time, which counts before the settings.
+        self.overrides: dict[str, Any] = {}
+
     def __getattribute__(self, name: str) -> Any:
         if name.isupper():
+            if name in self.overrides:
+                return self.overrides[name]
             overrides = getattr(settings, "DBOS", None)
             if isinstance(overrides, dict) and name in overrides:  # anything else is dbos.E001
                 return overrides[name]

@@ -72,6 +72,11 @@ class Registry(Generic[_D]):
                 )
             self._definitions[definition.name] = definition
 
+    def forget(self, name: str) -> None:
+        """Unlearn a definition, if there is one of that name."""
+        with self._lock:
+            self._definitions.pop(name, None)
+
     def find(self, name: str) -> _D | None:
         """The definition of that name, if this process knows it."""
         return self._definitions.get(name)

@@ -1,0 +1,104 @@
+"""``DBOS``: the package under the names that programs written for DBOS Transact for Python know."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from .. import context
+from . import decorators, names
+from .config import DBOSConfig
+from .decorators import Decorator
+from .lifecycle import life
+
+
+class _Property:
+    """A value that is asked for anew each time, on the class as well as on its instance."""
+
+    def __init__(self, getter: Callable[[], Any]) -> None:
+        self._getter = getter
+        self.__doc__ = getter.__doc__
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return self._getter()
+
+
+class _Names(type):
+    """Says of a name that does not exist which do."""
+
+    def __getattr__(cls, name: str) -> Any:
+        raise AttributeError(_no_such(name))
+
+
+def _no_such(name: str) -> str:
+    plain = name.removesuffix("_async")
+    if plain in names.TO_COME:
+        return f"DBOS.{name} is not there yet: see docs/dbos.md."
+    there = sorted(known for known in vars(DBOS) if not known.startswith("_"))
+    return f"There is no DBOS.{name}. There are: {', '.join(there)}."
+
+
+class DBOS(metaclass=_Names):
+    """One worker in this process, and all that can be asked of the package, under names that programs know.
+
+    ``DBOS(config=...)`` is optional: what it does not say, the project's settings say.
+    """
+
+    _instance: ClassVar["DBOS | None"] = None
+
+    def __new__(cls, *, config: DBOSConfig | None = None, **ignored: Any) -> "DBOS":
+        """The one instance; a second one is the first."""
+        if cls._instance is None:
+            life.configure(config)
+            cls._instance = super().__new__(cls)
+        return cls._instance
+
+    def __init__(self, *, config: DBOSConfig | None = None, **ignored: Any) -> None:
+        """See __new__()."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(_no_such(name))
+
+    # ---- life
+
+    @staticmethod
+    def launch() -> None:
+        """Start a worker in this process: it runs what is started here, and takes its share of the queues."""
+        life.launch()
+
+    @classmethod
+    def destroy(cls, *, destroy_registry: bool = False, workflow_completion_timeout_sec: float = 0) -> None:
+        """Stop the worker of this process; what it has not finished goes on in its next life, or elsewhere.
+
+        ``workflow_completion_timeout_sec``: how long what runs may take to end by itself. ``destroy_registry``: also
+        forget every function, class, instance and queue that was declared through this facade.
+        """
+        life.destroy(forget=destroy_registry, patience=workflow_completion_timeout_sec)
+        cls._instance = None
+
+    @staticmethod
+    def listen_queues(queues: Sequence[Any]) -> None:
+        """Serve these queues only; before launch."""
+        life.listen(queues)
+
+    # ---- declarations
+
+    workflow: ClassVar[Decorator] = staticmethod(decorators.workflow)
+    step: ClassVar[Decorator] = staticmethod(decorators.step)
+    transaction: ClassVar[Decorator] = staticmethod(decorators.transaction)
+    scheduled = staticmethod(decorators.scheduled)
+
+    # ---- where the running code is
+
+    workflow_id = _Property(context.workflow_id)
+    step_id = _Property(context.step_id)
+    step_status = _Property(context.step_status)
+    authenticated_user = _Property(context.authenticated_user)
+    authenticated_roles = _Property(context.authenticated_roles)
+    assumed_role = _Property(context.assumed_role)
+    logger = _Property(lambda: logging.getLogger("django_dbos"))
+    executor_id = _Property(lambda: life.executor_id)
+
+
+for _row in names.TABLE:
+    for _name, _function in _row.functions():
+        setattr(DBOS, _name, staticmethod(_function))
