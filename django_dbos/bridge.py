@@ -5,6 +5,7 @@ short blocking call), :class:`Body` (the user's function), :class:`Wait` - and r
 does each on the calling thread; :func:`adrive` on the running event loop, with blocking calls moved to a thread.
 """
 
+import asyncio
 import inspect
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -20,6 +21,9 @@ from .hub import Signal, on_event_loop
 from .sysdb import vendor
 
 T = TypeVar("T")
+
+#: The loop to which an async workflow belongs that is started here; None: to none.
+home_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("dbos_home_loop", default=None)
 
 #: The runtime's threads for calls to the database; None: where no runtime is, Django's own thread for this context.
 database_threads: ContextVar[Executor | None] = ContextVar("dbos_database_threads", default=None)

@@ -15,7 +15,7 @@ from . import options, serialization
 from .bridge import Database, Operation, Shared, Wait
 from .clock import monotonic
 from .exceptions import DirectCallInTransaction, ExecutorStopping, NotInWorkflow, UnexpectedStep
-from .hub import Signal, current_task, local_runner
+from .hub import Signal, current_task, local_runner, on_event_loop
 from .sysdb import vendor
 from .sysdb.journal import Checkpoint, Journal, Lease, Recorded, foreseen
 from .sysdb.steps import History
@@ -68,6 +68,8 @@ class Execution:
         self.fatal: UnexpectedStep | None = None
         #: Whether it was recovered too often to run once more.
         self.is_dead_letter = False
+        #: The event loop on which the body runs, if it is async.
+        self.loop = asyncio.get_running_loop() if on_event_loop() else None
         self._lock = threading.Lock()
         self._last_number = 0
         # The body's own task, and others that took steps of it; none of these on a thread of a sync body.
@@ -324,6 +326,23 @@ def running_of(executor_id: str) -> list[Execution]:
     """The executions of one executor in this process."""
     with _running_lock:
         return [execution for execution in _running.values() if execution.lease.key[0] == executor_id]
+
+
+def loop_of(workflow_id: str | None) -> asyncio.AbstractEventLoop | None:
+    """The event loop on which a workflow runs in this process, if it does."""
+    with _running_lock:
+        execution = _running.get(workflow_id or "")
+    return None if execution is None else execution.loop
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """A block whose calls are no steps, whatever workflow's body it stands in."""
+    token = _execution.set(None)
+    try:
+        yield
+    finally:
+        _execution.reset(token)
 
 
 def running_ids() -> list[str]:

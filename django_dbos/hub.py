@@ -187,6 +187,8 @@ hub = Hub()
 
 # The channels, by name. A payload on the database's own channel is one of these names.
 WORK = "work"
+#: What this process declares as its schedules has changed.
+SCHEDULES = "schedules"
 # The others are a kind of news and the id of a workflow.
 OUTCOME = "outcome"
 MESSAGE = "message"

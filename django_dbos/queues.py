@@ -87,6 +87,12 @@ def _declare(queue: Queue) -> None:
         )
 
 
+def forget_queue(name: str) -> None:
+    """Unlearn a queue, if this process knows it; what is on it waits for others."""
+    with _lock:
+        _declared.pop(name, None)
+
+
 def declared_queues() -> dict[str, Queue]:
     """Every queue that this process knows, by name."""
     with _lock:

@@ -144,6 +144,15 @@ class ClassRegistry:
                 )
             self._instances[key] = instance
 
+    def forget(self, cls: type) -> None:
+        """Unlearn a class and its instances, if it is known."""
+        with self._lock:
+            name = vars(cls).get(CLASS_NAME, "")
+            if self._classes.get(name) is cls:
+                del self._classes[name]
+            for key in [key for key, instance in self._instances.items() if type(instance) is cls]:
+                del self._instances[key]
+
     def name_of(self, cls: type) -> str:
         """The name of a class; raises InvalidOption if it was not registered."""
         name = vars(cls).get(CLASS_NAME, "")

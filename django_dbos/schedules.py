@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from croniter import croniter
 
 from .exceptions import InvalidOption
+from .hub import SCHEDULES, hub
 from .sysdb.schedules import Declaration
 from .workflows import definition_of
 
@@ -56,9 +57,16 @@ def scheduled(
             mode=SchedulerMode(mode).value,
             queue_name=queue,
         )
+        hub.wake(SCHEDULES)
         return function
 
     return decorate
+
+
+def forget_schedule(name: str) -> None:
+    """Unlearn a schedule, if this process knows it: it does not fire here any more."""
+    _declared.pop(name, None)
+    hub.wake(SCHEDULES)
 
 
 def declared_schedules() -> list[Declaration]:

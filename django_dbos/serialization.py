@@ -28,6 +28,7 @@ __all__ = [
     "load_error",
     "loads",
     "preview",
+    "register_serializer",
     "register_type",
 ]
 
@@ -74,6 +75,11 @@ def get_serializer(name: str) -> Serializer:
             raise InvalidOption(f"{name!r} is no serializer: it needs dumps(value) and loads(text)")
         _serializers[name] = found
     return _serializers[name]
+
+
+def register_serializer(serializer: Serializer) -> None:
+    """Let a serializer, an object of the project's code, write and read under its name."""
+    _serializers[serializer.name] = serializer
 
 
 def _reader(name: str) -> Serializer:

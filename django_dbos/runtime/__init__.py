@@ -47,6 +47,8 @@ class Runtime:
 
     ``queues``: the queues to serve (None: all that are declared). ``concurrency``: how many workflows run at a time.
     ``scheduler``: whether schedules fire here. ``shutdown_timeout``: seconds that running steps get to end.
+    ``is_embedded``: for a program that is its own worker. What it starts itself runs at once, however much runs
+    already, and async workflows on the event loop that started them, as long as that runs.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Runtime:
         concurrency: int | None = None,
         scheduler: bool = True,
         shutdown_timeout: float = SHUTDOWN_TIMEOUT,
+        is_embedded: bool = False,
     ) -> None:
         limit = whole_number("concurrency", conf.CONCURRENCY if concurrency is None else concurrency, least=1)
         self.executor_id = executors.new_id()
@@ -65,6 +68,7 @@ class Runtime:
             executor_id=self.executor_id,
             concurrency=limit,
             journal=self._writer.journal if self._writer else journal.inline,
+            is_embedded=is_embedded,
         )
         self._dispatcher = Dispatcher(executor_id=self.executor_id, pool=self._pool, only_queues=queues)
         self._registration = Registration(

@@ -32,6 +32,7 @@ class Dispatcher(Service):
         self._pool = pool
         self._only_queues = only_queues
         self._limits: dict[str, dict[str, int]] = {}
+        self._declared = declared_queues()
         self._limits_until = 0.0
         self._patience = 0.0
         self._watch_at = 0.0
@@ -98,11 +99,20 @@ class Dispatcher(Service):
                 claimed += queues.claim_limited(claimant, name, global_concurrency=shared[name], quota=room)
 
     def _refresh_limits(self) -> None:
+        self._declare_new_queues()
         if clock.monotonic() >= self._limits_until:
             self._limits = queues.limits()
             version = application_version()
             self._patience = conf.HEARTBEAT_TIMEOUT if version and versions.is_outdated(version) else 0.0
             self._limits_until = clock.monotonic() + conf.HEARTBEAT_INTERVAL
+
+    def _declare_new_queues(self) -> None:
+        """Write down the limits of queues that the code has declared since the last look."""
+        new = {name: queue.limits for name, queue in declared_queues().items() if self._declared.get(name) is not queue}
+        if new:
+            queues.declare(new)
+            self._declared = declared_queues()
+            self._limits_until = 0.0
 
     def _quota(self, name: str, free: int) -> int:
         """How many workflows of a queue this process may take now."""

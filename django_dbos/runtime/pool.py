@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from ..sysdb.workflows import Claimed
 from .connections import close_unusable_connections
 from .crew import Crew
 from .inbox import Inbox
+from .loops import GuestLoops, Loop
 from .slots import Slots
 
 logger = logging.getLogger("django_dbos")
@@ -34,8 +35,6 @@ logger = logging.getLogger("django_dbos")
 _IDLE = 5.0
 #: How often what still runs is told to end, in seconds.
 _NUDGE = 0.1
-#: Seconds that tasks which were cancelled get to end.
-_CANCELLED = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +78,9 @@ class _LoopParking:
 class Pool:
     """Runs claimed workflows, each on a slot that was taken for it before."""
 
-    def __init__(self, *, executor_id: str, concurrency: int, journal: Journal) -> None:
+    def __init__(self, *, executor_id: str, concurrency: int, journal: Journal, is_embedded: bool = False) -> None:
         self.executor_id = executor_id
-        self.slots = Slots(concurrency, on_release=lambda: hub.wake(WORK))
+        self.slots = Slots(concurrency, on_release=lambda: hub.wake(WORK), bounds_claims=is_embedded)
         self._journal = journal
         self._inbox: Inbox[_Job] = Inbox()
         self._lock = threading.Lock()
@@ -90,7 +89,8 @@ class Pool:
         self._count = 0
         self._is_stopping = False
         self._crew = Crew()
-        self._loop = _Loop(self._crew)
+        self._loop = Loop(self._crew)
+        self._guest_loops = GuestLoops(self._crew) if is_embedded else None
 
     def running_in(self, queue_name: str) -> int:
         """How many workflows of a queue this process runs, those that wait included."""
@@ -112,9 +112,14 @@ class Pool:
             self._running[claimed.queue_name] += 1
         definition = workflow_registry.find(claimed.name)
         if definition is not None and definition.is_async:
-            self._loop.run(self._arun(_Job(claimed, history)))
+            self._run_async(_Job(claimed, history))
         else:
             self._put(_Job(claimed, history))
+
+    def _run_async(self, job: _Job) -> None:
+        coroutine = self._arun(job)
+        if self._guest_loops is None or not self._guest_loops.run(coroutine, job.claimed.parent_id):
+            self._loop.run(coroutine)
 
     def _put(self, job: _Job) -> None:
         """Put a job where a thread will take it: an idle one, or a new one."""
@@ -203,57 +208,7 @@ class Pool:
             while thread.is_alive() and monotonic() < deadline:
                 thread.join(_NUDGE)
                 self.interrupt()  # also what has begun since the last time
-        ended = self._loop.stop(max(deadline - monotonic(), 0))
+        ended = self._guest_loops is None or self._guest_loops.stop(max(deadline - monotonic(), 0))
+        ended = self._loop.stop(max(deadline - monotonic(), 0)) and ended
         self._crew.shutdown(wait=ended)
         return ended and not any(thread.is_alive() for thread in threads)
-
-
-class _Loop:
-    """One event loop in a thread of its own, started with the first async workflow."""
-
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def run(self, coroutine: Any) -> None:
-        """Run a coroutine as a task of the loop."""
-        # In a context of its own: the one that starts a workflow may be in the middle of another.
-        self._ensure().call_soon_threadsafe(self._create_task, coroutine, context=Context())
-
-    def _create_task(self, coroutine: Any) -> None:
-        database_threads.set(self._crew)
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _ensure(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="dbos-loop", daemon=True)
-                self._thread.start()
-            return self._loop
-
-    def stop(self, timeout: float) -> bool:
-        """Wait for the tasks for at most ``timeout`` seconds, cancel what is left, end the loop."""
-        if self._loop is None or self._thread is None or self._loop.is_closed():
-            return True
-        closing = asyncio.run_coroutine_threadsafe(self._finish(timeout), self._loop)
-        in_time: bool = closing.result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-        return in_time
-
-    async def _finish(self, timeout: float) -> bool:
-        pending = set(self._tasks)
-        if pending:
-            _, pending = await asyncio.wait(pending, timeout=timeout)
-        for task in pending:
-            task.cancel()
-        if pending:
-            await asyncio.wait(pending, timeout=_CANCELLED)
-        return not pending

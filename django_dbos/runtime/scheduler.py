@@ -3,9 +3,11 @@
 from datetime import datetime, timedelta
 
 from .. import clock, serialization
+from ..hub import SCHEDULES
 from ..models import Schedule
 from ..schedules import Cron, SchedulerMode, declared_schedules
 from ..sysdb import schedules
+from ..sysdb.schedules import Declaration
 from .service import Service
 
 #: How often the table is read again, in seconds.
@@ -16,17 +18,19 @@ class Scheduler(Service):
     """Sleeps until the next tick of any schedule, then fires what is due."""
 
     name = "scheduler"
+    channels = (SCHEDULES,)
 
     def __init__(self) -> None:
         super().__init__()
         self._schedules: list[Schedule] = []
+        self._declared: list[Declaration] = []
         self._cursors: dict[tuple[str, str, str], datetime] = {}
         self._sync_at = 0.0
         self._offset = timedelta()
 
     def tick(self) -> float:
         """See Service.tick()."""
-        if clock.monotonic() >= self._sync_at:
+        if self.was_woken or clock.monotonic() >= self._sync_at:
             self._sync()
         due = [self._fire(schedule) for schedule in self._schedules]
         now = self._now()
@@ -38,8 +42,10 @@ class Scheduler(Service):
         return clock.now() + self._offset
 
     def _sync(self) -> None:
-        if not self._cursors:
-            schedules.declare(declared_schedules())
+        new = [declaration for declaration in declared_schedules() if declaration not in self._declared]
+        if new:
+            schedules.declare(new)
+            self._declared = declared_schedules()
         rows, now = schedules.active()
         if now is not None:
             self._offset = now - clock.now()

@@ -8,10 +8,14 @@ _CLAIM = 0.05
 
 
 class Slots:
-    """``limit`` slots. Who resumes comes before whoever starts: what has begun is finished first."""
+    """``limit`` slots. Who resumes comes before whoever starts: what has begun is finished first.
 
-    def __init__(self, limit: int, on_release: Callable[[], None]) -> None:
+    If it ``bounds_claims`` only, whoever starts or resumes here gets a slot at once, even if there is none.
+    """
+
+    def __init__(self, limit: int, on_release: Callable[[], None], *, bounds_claims: bool = False) -> None:
         self.limit = limit
+        self._bounds_claims = bounds_claims
         self._on_release = on_release
         self._changed = threading.Condition()
         self._used = 0
@@ -31,6 +35,9 @@ class Slots:
     def take_one(self) -> bool:
         """Take a slot for one start; whether there was one."""
         with self._changed:
+            if self._bounds_claims and self._is_open:
+                self._used += 1
+                return True
             # A claim holds all free slots for the length of one statement; most of them come back.
             self._changed.wait_for(lambda: not self._is_claiming, _CLAIM)
             if self._free() < 1:
@@ -65,6 +72,8 @@ class Slots:
 
     def resume(self) -> None:
         """Take a slot again after a wait, as soon as one is free; at once when the runtime stops."""
+        if self._bounds_claims:
+            return self.resume_at_once()
         with self._changed:
             self._resuming += 1
             self._changed.wait_for(lambda: self._used < self.limit or not self._is_open)

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
+from django.db.models.functions import Now
+
 from ..clock import monotonic
 from ..conf import conf
 from ..hub import WORK, hub, start_heart
 from ..ids import uuid7
 from ..models import Executor, Workflow
-from ..states import ExecutorState
+from ..states import ExecutorState, WorkflowStatus
 from . import vendor
 from .vendor import Dialect, dialect
 
@@ -163,6 +165,20 @@ def release(executor_id: str, *, workflow_id: str | None = None, epoch: int | No
     if released:
         wake_workers()
     return released
+
+
+def surrender(executor_ids: Iterable[str]) -> list[str]:
+    """Put all that some executors own back on its queue, on demand, be they alive or not; the workflows' ids.
+
+    Whoever still runs one of them finds at its next write that it was taken away; if the claim comes back to the
+    same process, the body that runs there goes on under it.
+    """
+    with vendor.transaction():
+        found = Workflow.objects.select_for_update().pending().filter(executor_id__in=list(executor_ids))
+        ids = list(found.order_by("created_at", "id").values_list("pk", flat=True))
+        Workflow.objects.filter(pk__in=ids).update(status=WorkflowStatus.ENQUEUED, executor_id="", updated_at=Now())
+        wake_workers()
+    return ids
 
 
 def release_strays(executor_id: str, running: Iterable[str], quiet: float) -> int:
