@@ -76,7 +76,11 @@ def cancel(workflow_id: str) -> bool:
 
 def cancel_all(workflow_ids: Collection[str]) -> int:
     """Stop workflows at their next durable operation; how many there were. The others had finished before."""
-    active = [each for each, status in statuses_of(workflow_ids).items() if status in ACTIVE]
+    return _cancel_active(statuses_of(workflow_ids))
+
+
+def _cancel_active(statuses: Mapping[str, str]) -> int:
+    active = [each for each, status in statuses.items() if status in ACTIVE]
     return sum(_cancel_batch(batch) for batch in batches(active))
 
 
@@ -107,7 +111,8 @@ def cancel_trees(workflow_ids: Collection[str]) -> int:
     Outside a transaction each level is committed before the next is looked for: a parent that is cancelled starts
     no more children. Done again, it finds those that are left; so it may die half-way.
     """
-    return sum(cancel_all(level) for level in levels(workflow_ids))
+    statuses_of(workflow_ids)
+    return sum(_cancel_active(_find(level)) for level in levels(workflow_ids))
 
 
 def levels(workflow_ids: Collection[str]) -> Iterator[list[str]]:

@@ -1,6 +1,6 @@
 """What an operator does to rows: which columns each verb changes, and what it leaves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -206,6 +206,19 @@ def test_a_tree_is_cancelled_to_its_leaves() -> None:
     assert control.cancel_trees(["root"]) == 0
     cancelled = Workflow.objects.filter(status=WorkflowStatus.CANCELLED).order_by("pk")
     assert list(cancelled.values_list("pk", flat=True)) == ["child-1", "grandchild"]
+
+
+@rolled_back
+def test_a_child_that_is_deleted_meanwhile_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    family()
+
+    def found_a_moment_ago(workflow_ids: Collection[str]) -> list[str]:
+        found = children_of(workflow_ids)
+        return [*found, "deleted since"] if found else []
+
+    children_of = control.children_of
+    monkeypatch.setattr(control, "children_of", found_a_moment_ago)
+    assert control.cancel_trees(["root"]) == 2
 
 
 @rolled_back
