@@ -14,7 +14,7 @@ from asgiref.sync import async_to_sync, markcoroutinefunction
 from . import context, serialization
 from .bridge import Operation, adrive, drive
 from .context import Execution, NoParking, Result
-from .exceptions import UnexpectedStep
+from .exceptions import UnexpectedStep, UnknownWorkflow
 from .execution import run_body
 from .hub import Signal
 from .models import Workflow
@@ -82,24 +82,24 @@ def replays(*, name: str | None = None, since: datetime | None = None, limit: in
 
 def _replay(workflow_id: str) -> Replay:
     recorded = recording(workflow_id)
-    definition = workflow_registry.find(recorded.row.name)
-    if definition is None:
-        divergence = None if recorded.row.is_finished else _unknown(recorded.row.name)
-    else:
+    try:
+        definition, is_known = workflow_registry.get(recorded.row.name), True
         with reading_only():
             play = async_to_sync(adrive) if definition.is_async else drive
             divergence = play(_played(recorded))
+    except UnknownWorkflow as error:  # the function, or the class or instance whose method it is
+        divergence, is_known = (None if recorded.row.is_finished else _unknown(error)), False
     return Replay(
         workflow_id=workflow_id,
         name=recorded.row.name,
         steps=len(recorded.history),
-        is_known=definition is not None,
+        is_known=is_known,
         divergence=divergence,
     )
 
 
-def _unknown(name: str) -> Divergence:
-    message = f"It has not finished, and no workflow named {name!r} is registered to go on with it."
+def _unknown(error: UnknownWorkflow) -> Divergence:
+    message = f"It has not finished, and nobody here can go on with it: {error}"
     return Divergence(number=None, recorded=None, called=None, message=message)
 
 
@@ -235,7 +235,7 @@ def _missing(missing: Recorded, result: Result) -> Divergence:
 
 
 def _write(statement: str) -> Divergence:
-    message = f"The body writes outside a step, which a replay must not do: {statement}"
+    message = f"It writes outside its recorded steps, which a replay must not do: {statement}"
     return Divergence(number=None, recorded=None, called=statement, message=message)
 
 

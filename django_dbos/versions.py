@@ -21,7 +21,7 @@ from .conf import conf
 from .exceptions import InvalidOption
 from .models import ApplicationVersion
 from .operations import committed_call, recorded_call
-from .registry import WorkflowDefinition, workflow_registry
+from .registry import TEMPORARY, WorkflowDefinition, workflow_registry
 from .sysdb import versions
 from .validation import short_text
 
@@ -69,7 +69,7 @@ def source_hash() -> str:
 def _is_ours(definition: WorkflowDefinition) -> bool:
     """Whether the package made it, for a step that was started alone, say: some processes do, others do not."""
     module = getattr(definition.function, "__module__", None) or ""
-    return definition.name.startswith("<") or module.split(".")[0] == __package__
+    return definition.name.startswith(TEMPORARY) or module.split(".")[0] == __package__
 
 
 def _source(function: Any) -> str:

@@ -11,19 +11,25 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from django_dbos import (
+    ConfiguredInstance,
     Queue,
     Replay,
     Runtime,
+    SetAuthentication,
     SetWorkflowID,
     areplay_workflow,
     asleep,
+    assumed_role,
     cancel_workflow,
+    dbos_class,
     get_event,
     now,
     patch,
     random_uuid,
     recv,
     replay_workflow,
+    required_roles,
+    run_step,
     send,
     set_event,
     sleep,
@@ -34,7 +40,7 @@ from django_dbos import (
 )
 from django_dbos.exceptions import NonExistentWorkflow, UnexpectedStep
 from django_dbos.models import Executor, Message, Step, Workflow
-from django_dbos.registry import workflow_registry
+from django_dbos.registry import class_registry, workflow_registry
 from django_dbos.states import WorkflowStatus
 from tests.models import Order, Product
 from tests.recorded import crashed
@@ -363,6 +369,40 @@ def test_one_whose_function_is_gone_diverges_only_if_it_has_not_finished(monkeyp
     assert (replay.agrees, replay.is_known) == (True, False)
     crashed("w", after=1)
     assert not replay_workflow("w").agrees
+
+
+@dbos_class
+class ReplayedShop(ConfiguredInstance):
+    @step
+    def weigh(self) -> str:
+        ran.append("weigh")
+        return self.instance_name
+
+    @required_roles(["clerk"])
+    @workflow
+    def sell(self) -> list[str | None]:
+        return [self.weigh(), run_step(None, str.upper, "a"), assumed_role()]
+
+
+@database
+def test_methods_roles_and_steps_alone_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = ReplayedShop("replayed")
+    with SetWorkflowID("w"), SetAuthentication("ada", ["clerk"]):
+        assert shop.sell() == ["replayed", "A", "clerk"]
+    ran.clear()
+    with Runtime(), SetWorkflowID("alone"):
+        assert start_workflow(step_one).get_result(timeout=20) == 1
+    ran.clear()
+    assert replay_workflow("w").agrees
+    assert replay_workflow("alone").agrees
+    assert ran == []
+    monkeypatch.setattr(class_registry, "_instances", {})
+    replay = replay_workflow("w")
+    assert (replay.agrees, replay.is_known) == (True, False)
+    crashed("w", after=1)
+    divergence = replay_workflow("w").divergence
+    assert divergence is not None
+    assert "ReplayedShop" in divergence.message
 
 
 @workflow
