@@ -47,7 +47,7 @@ def _copy(workflow_id: str, kind: str, count: int) -> None:
         values = {column: column for column in columns} | {key: f"'{kind}-' || LPAD(n::text, 9, '0')"}
         if "created_at" in values:
             values["created_at"] = "created_at + n * INTERVAL '1 microsecond'"
-        sql = f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())}"  # noqa: S608
+        sql = f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())}"
         with connection.cursor() as cursor:
             cursor.execute(f"{sql} FROM {table}, GENERATE_SERIES(1, %s) AS n WHERE {key} = %s", [count, workflow_id])
 

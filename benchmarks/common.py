@@ -115,7 +115,9 @@ def delays(count: int) -> Iterator[float]:
     return (chosen.uniform(0.3, 1.3) for _ in range(count))
 
 
-def wait_until(condition: Callable[[], object], *workers: "Worker", timeout: float = 300.0, pause: float = 0.05) -> None:
+def wait_until(
+    condition: Callable[[], object], *workers: "Worker", timeout: float = 300.0, pause: float = 0.05
+) -> None:
     """Ask until the answer is true. Raises if it takes too long, or a worker has ended meanwhile."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -212,7 +214,9 @@ def answer_as_peer(tasks: dict[str, Callable[..., dict[str, Any]]]) -> None:
 # ---- what an idle process costs
 
 
-def idle_costs(pid: int, transactions: Callable[[], int], connections: Callable[[], int], seconds: float) -> dict[str, Any]:
+def idle_costs(
+    pid: int, transactions: Callable[[], int], connections: Callable[[], int], seconds: float
+) -> dict[str, Any]:
     """What a process with nothing to do asks of its server and of its processor, per second."""
     before, cpu, started = transactions(), cpu_seconds(pid), time.monotonic()
     time.sleep(seconds)

@@ -118,8 +118,12 @@ def jobs(count: int) -> float:
     """Jobs per second of the least worker there is: claim one with SKIP LOCKED, then mark it as done."""
     with connect() as connection:
         connection.execute("TRUNCATE benchmarks_item")
-        connection.execute("INSERT INTO benchmarks_item (payload) SELECT 'a payload' FROM GENERATE_SERIES(1, %s)", [count])
-        connection.execute("CREATE INDEX IF NOT EXISTS benchmarks_waiting ON benchmarks_item (id) WHERE state = 'waiting'")
+        connection.execute(
+            "INSERT INTO benchmarks_item (payload) SELECT 'a payload' FROM GENERATE_SERIES(1, %s)", [count]
+        )
+        connection.execute(
+            "CREATE INDEX IF NOT EXISTS benchmarks_waiting ON benchmarks_item (id) WHERE state = 'waiting'"
+        )
         connection.execute("ANALYZE benchmarks_item")
     try:
         return _loop(count, lambda connection: connection.execute(FINISH, [one(connection, CLAIM)]))

@@ -44,16 +44,16 @@ class Dispatcher(Service):
         self._watch()
         self._tick_due()
         claimed: list[Claimed] = []
-        taken = self._pool.slots.begin_claim()
+        taken, is_sated = self._pool.slots.begin_claim(), False
         try:
             if taken:
-                self._claim(taken, claimed)
+                is_sated = self._claim(taken, claimed)
         except BaseException:
             # The claim may have been committed although its rows never reached us.
             executors.suspects.add(self._executor_id)
             raise
         finally:
-            self._pool.slots.end_claim(taken - len(claimed))
+            self._pool.slots.end_claim(taken - len(claimed), is_sated=is_sated)
             self._hand_over(claimed)
         if any(row.has_deadline for row in claimed):
             self._due.expect()
@@ -80,8 +80,11 @@ class Dispatcher(Service):
             return [_STARTED, *self._only_queues]
         return [_STARTED, *sorted({*declared_queues(), *self._limits})]
 
-    def _claim(self, free: int, claimed: list[Claimed]) -> None:
-        """Claim up to ``free`` workflows into ``claimed``, which holds what is ours also if a later statement fails."""
+    def _claim(self, free: int, claimed: list[Claimed]) -> bool:
+        """Claim up to ``free`` workflows into ``claimed``, which holds what is ours also if a later statement fails.
+
+        Whether nothing is left that only waits for a slot, or for the end of another workflow of its queue, here.
+        """
         self._refresh_limits()
         claimant = Claimant(
             executor_id=self._executor_id,
@@ -93,10 +96,12 @@ class Dispatcher(Service):
         quotas = {name: self._quota(name, free) for name in self.queue_names()}
         shared = {name: self._limits[name]["global_concurrency"] for name in quotas if self._is_shared(name)}
         claimed += queues.claim(claimant, {name: n for name, n in quotas.items() if name not in shared}, free)
-        for name in queues.with_waiting_work([name for name in shared if quotas[name] > 0]):
+        waiting = queues.with_waiting_work([name for name in shared if quotas[name] > 0])
+        for name in waiting:
             room = min(free - len(claimed), quotas[name])
             if room > 0:
                 claimed += queues.claim_limited(claimant, name, global_concurrency=shared[name], quota=room)
+        return not waiting and len(claimed) < free and all(quota == free for quota in quotas.values())
 
     def _refresh_limits(self) -> None:
         self._declare_new_queues()

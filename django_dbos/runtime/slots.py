@@ -22,6 +22,9 @@ class Slots:
         self._resuming = 0
         self._is_open = True
         self._is_claiming = False
+        # Whether somebody may wait for the next slot that is given back; only then it is worth a look.
+        self._is_wanted = True
+        self._was_released = False
 
     @property
     def free(self) -> int:
@@ -51,18 +54,27 @@ class Slots:
             taken = self._free()
             self._used += taken
             self._is_claiming = True
+            self._was_released = False
             return taken
 
-    def end_claim(self, unused: int) -> None:
-        """Give back what the claim did not need."""
+    def end_claim(self, unused: int, *, is_sated: bool = False) -> None:
+        """Give back what the claim did not need. ``is_sated``: nothing was left that waits for a slot."""
         with self._changed:
             self._is_claiming = False
+            missed = self._was_released and not self._is_wanted and not is_sated
+            self._is_wanted = not is_sated
         self.untake(unused)
+        if missed:  # while it was not wanted yet
+            self._on_release()
 
     def release(self) -> None:
-        """Give one slot back, and say so."""
+        """Give one slot back, and say so if somebody may wait for it."""
+        with self._changed:
+            self._was_released = True
+            is_wanted = self._is_wanted
         self.untake(1)
-        self._on_release()
+        if is_wanted:
+            self._on_release()
 
     def untake(self, count: int) -> None:
         """Give back what was taken and not used."""

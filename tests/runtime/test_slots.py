@@ -148,3 +148,30 @@ def test_a_start_does_not_wait_for_ever() -> None:
     slots = new_slots(2)
     slots.begin_claim()
     assert in_background(slots.take_one).result(slots_module._CLAIM + 10) is False
+
+
+def test_a_slot_that_nobody_waits_for_is_given_back_in_silence() -> None:
+    told: list[str] = []
+    slots = new_slots(2, on_release=lambda: told.append("released"))
+    assert slots.take_one()
+    slots.begin_claim()
+    slots.end_claim(1, is_sated=True)
+    slots.release()
+    assert told == []
+    assert slots.take_one()
+    slots.begin_claim()
+    slots.end_claim(1, is_sated=False)
+    slots.release()
+    assert told == ["released"]
+
+
+def test_a_slot_given_back_during_the_claim_that_wants_it_is_told() -> None:
+    told: list[str] = []
+    slots = new_slots(2, on_release=lambda: told.append("released"))
+    slots.begin_claim()
+    slots.end_claim(1, is_sated=True)
+    slots.begin_claim()
+    slots.release()
+    assert told == []
+    slots.end_claim(1, is_sated=False)
+    assert told == ["released"]
