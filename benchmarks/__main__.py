@@ -110,7 +110,7 @@ def find_peers() -> dict[str, str]:
     found = {}
     for who, variable in PYTHONS.items():
         python = os.environ.get(variable, sys.executable)
-        is_there = bool(python) and subprocess.run([python, "-c", NEEDS[who]], capture_output=True).returncode == 0  # noqa: S603
+        is_there = bool(python) and subprocess.run([python, "-c", NEEDS[who]], capture_output=True).returncode == 0
         found[variable] = python if is_there else ""
         if python and not is_there:
             sys.stderr.write(f"{who} is not measured: {REMEDIES[who]}, or set {variable} to a Python that has it.\n")
@@ -118,7 +118,7 @@ def find_peers() -> dict[str, str]:
 
 
 def _manage(environment: dict[str, str], *arguments: str) -> None:
-    subprocess.run([sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment, check=True)  # noqa: S603
+    subprocess.run([sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment, check=True)
 
 
 def _repeat(name: str, options: argparse.Namespace, environment: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -126,7 +126,7 @@ def _repeat(name: str, options: argparse.Namespace, environment: dict[str, str])
     sizes = ("--scale", str(options.scale), "--rows", str(options.rows))
     for rep in range(options.reps):
         sys.stderr.write(f"{name} {rep + 1}/{options.reps}\n")
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, "-m", "benchmarks", "--once", name, *sizes],
             cwd=ROOT,
             env=environment,
@@ -163,7 +163,7 @@ def _version(python: str, package: str) -> str:
         except PackageNotFoundError:
             return ""
     code = f"from importlib.metadata import version; print(version({package!r}))"
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def percentile(values: Sequence[float], part: float) -> float:
 
 def at_random(count: int, least: float, most: float) -> Iterator[int]:
     """Numbers from 0, with a pause before each; the same pauses in each run, and in step with nobody's polling."""
-    pauses = random.Random(7)  # noqa: S311 - not a secret
+    pauses = random.Random(7)
     for number in range(count):
         time.sleep(pauses.uniform(least, most))
         yield number
@@ -111,7 +111,7 @@ def at_random(count: int, least: float, most: float) -> Iterator[int]:
 
 def delays(count: int) -> Iterator[float]:
     """So many delays of a workflow that somebody waits for, in seconds; the same in each run."""
-    chosen = random.Random(3)  # noqa: S311 - not a secret
+    chosen = random.Random(3)
     return (chosen.uniform(0.3, 1.3) for _ in range(count))
 
 
@@ -142,7 +142,7 @@ class Worker:
     def __enter__(self) -> "Worker":
         handle, path = tempfile.mkstemp(prefix="benchmarks-", suffix=".log")
         self._log = Path(path)
-        self._process = subprocess.Popen(  # noqa: S603 - our own commands
+        self._process = subprocess.Popen(
             self._command, cwd=ROOT, env=self._env, stdout=handle, stderr=handle, start_new_session=True
         )
         os.close(handle)
@@ -181,7 +181,7 @@ def dbos_worker(*options: str) -> Worker:
 def run_peer(python: str, who: str, task: str, options: dict[str, Any]) -> dict[str, Any]:
     """Let a peer do a task; what it measured, nothing (and a line that says so) if it could not."""
     module = f"benchmarks.peers.{who.lower()}_peer"
-    done = subprocess.run(  # noqa: S603 - our own programs
+    done = subprocess.run(
         [python, "-m", module, task, json.dumps(options)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     try:
@@ -195,14 +195,8 @@ def run_peer(python: str, who: str, task: str, options: dict[str, Any]) -> dict[
 @contextmanager
 def workers(makers: Iterable[Worker]) -> Iterator[list[Worker]]:
     """Several workers for the length of a block."""
-    running: list[Worker] = []
-    try:
-        for worker in makers:
-            running.append(worker.__enter__())
-        yield running
-    finally:
-        for worker in running:
-            worker.__exit__()
+    with ExitStack() as stack:
+        yield [stack.enter_context(worker) for worker in makers]
 
 
 def answer_as_peer(tasks: dict[str, Callable[..., dict[str, Any]]]) -> None:

@@ -15,7 +15,7 @@ LINES = {1: "one worker", 2: "two workers"}
 
 
 def measure(bench: Bench) -> None:
-    """From the first start to the last end, by the database's clock: how long processes take to start is not counted."""
+    """From the first start to the last end, by the database's clock; what processes take to come up is not counted."""
     from .workflows import QUEUE, one_step
 
     count = bench.size(5000)
@@ -42,7 +42,7 @@ def drained(count: int, processes: int) -> float:
         wait_until(lambda: done.count() >= count, *running)
         span: dict[str, Any] = done.aggregate(first=Min("started_at"), last=Max("completed_at"), count=Count("pk"))
     first, last = span["first"], span["last"]
-    assert isinstance(first, datetime)  # noqa: S101 - there is at least one
+    assert isinstance(first, datetime)
     return float(span["count"] / max((last - first).total_seconds(), 1e-6))
 
 

@@ -62,7 +62,7 @@ INSTALLED_APPS = [
 if "mypy" in sys.modules:
     # Types: the plugin knows the models of installed applications only. The suite's own workers shall not fire the
     # shop's schedule; the shop is tested under its own settings, see test_demo.
-    INSTALLED_APPS.append("testproject.shop")
+    INSTALLED_APPS += ["testproject.shop", "benchmarks"]
     SHOP_PAYMENT_URL = ""
 
 MIDDLEWARE = [
