@@ -85,6 +85,10 @@ coverage: venv ## Branch coverage of both suites together, workers included
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+.PHONY: bench
+bench: venv ## How fast it is here, beside PostgreSQL itself and others: docs/benchmarks.md; ARGS="drain --reps 1"
+	$(BIN)/python -m benchmarks $(ARGS)
+
 .PHONY: docs
 docs: $(DOCS_STAMP) ## The documentation, as HTML in docs/_build
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build

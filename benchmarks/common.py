@@ -212,6 +212,7 @@ def idle_costs(
     pid: int, transactions: Callable[[], int], connections: Callable[[], int], seconds: float
 ) -> dict[str, Any]:
     """What a process with nothing to do asks of its server and of its processor, per second."""
+    time.sleep(min(seconds, 5))  # until what came before is over, and counted
     before, cpu, started = transactions(), cpu_seconds(pid), time.monotonic()
     time.sleep(seconds)
     passed = time.monotonic() - started
