@@ -19,10 +19,11 @@ from django.test import TestCase
 from django_dbos.hub import EVENT, MESSAGE, Watch
 from django_dbos.models import Workflow
 from django_dbos.states import ExecutorState, WorkflowStatus
-from django_dbos.sysdb import due, events, executors, journal, messages, queues, steps, workflows
+from django_dbos.sysdb import due, events, executors, journal, listing, messages, queues, steps, workflows
 from django_dbos.sysdb.bulk import Batch, place_many
 from django_dbos.sysdb.group import Entry, write_group
 from django_dbos.sysdb.journal import Checkpoint, Ending, Lease
+from django_dbos.sysdb.listing import Page
 from django_dbos.sysdb.messages import Letter
 from django_dbos.sysdb.queues import Claimant
 from django_dbos.sysdb.workflows import Submission, burst
@@ -394,6 +395,30 @@ class _Plans:
 
     def test_newest_page(self) -> None:
         plans_of(lambda: list(Workflow.objects.all()[:100])).check("dbos_workflow_newest", rows=100)
+
+    @staticmethod
+    def page(after: str | None = None, *, newest_first: bool = True, **filters: Any) -> Plans:
+        page = Page(limit=100, newest_first=newest_first, after=after)
+        return plans_of(lambda: listing.listed(filters, page))
+
+    def test_first_pages_of_a_list(self) -> None:
+        self.page().check("dbos_workflow_newest", rows=100)
+        self.page(newest_first=False).check("dbos_workflow_newest", rows=100)
+
+    def test_a_page_in_the_middle_of_a_list(self) -> None:
+        self.page("done-25000").check("dbos_workflow_newest", KEY, rows=101)
+        self.page("done-25000", newest_first=False).check("dbos_workflow_newest", KEY, rows=101)
+
+    def test_newest_of_a_name(self) -> None:
+        self.page(name="hot").check("dbos_workflow_newest", rows=100)
+        self.page(name="cold").check("dbos_workflow_newest_of_name", rows=0)
+
+    def test_list_of_what_waits(self) -> None:
+        plans = self.page(status="ENQUEUED")
+        plans.check(*{scan.index for scan in plans.scans()}, rows=WAITING)
+
+    def test_steps_of_a_workflow(self) -> None:
+        plans_of(lambda: listing.steps_of("done-1")).check("dbos_step_pkey", rows=1)
 
     def test_newest_failures(self) -> None:
         plans = plans_of(lambda: list(Workflow.objects.failed()[:100]))
