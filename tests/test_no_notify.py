@@ -76,6 +76,8 @@ def in_background(work: Callable[[], Any]) -> Iterator[list[Any]]:
 class Deliveries:
     """The hub as the dispatcher and the pool know it: what a poll has found, and a stop, still reach who waits here."""
 
+    is_hearing = False
+
     def __init__(self, deliver: Callable[[Hub, str], None]) -> None:
         self._deliver = deliver
 

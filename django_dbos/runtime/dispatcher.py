@@ -149,7 +149,7 @@ class Dispatcher(Service):
         """Wake those in this process who wait for what has happened elsewhere, in one look of each kind for all."""
         if clock.monotonic() < self._watch_at:
             return
-        self._watch_at = clock.monotonic() + conf.POLL_INTERVAL
+        self._watch_at = clock.monotonic() + conf.POLL_INTERVAL * (TOLD if hub.is_hearing else 1)
         awaited = hub.awaited()
         for workflow_id in workflows.finished_among(awaited) if awaited else ():
             hub.wake(outcome_of(workflow_id))

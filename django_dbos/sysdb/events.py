@@ -55,9 +55,14 @@ def all_events(workflow_id: str) -> dict[str, tuple[str, str]]:
     return {key: (value, serializer) for key, value, serializer in rows}
 
 
+@cache
+def _set_sql(dialect: Dialect) -> str:
+    return f"SELECT workflow_id, key FROM dbos_event WHERE workflow_id {dialect.listed}"  # noqa: S608
+
+
 def set_among(watches: Iterable[Watch]) -> list[Watch]:
     """Those of ``watches`` whose key has been set."""
     wanted = list(watches)
-    rows = Event.objects.filter(workflow_id__in={watch.workflow_id for watch in wanted}).order_by()
-    found = set(rows.values_list("workflow_id", "key"))
+    workflow_ids = vendor.listed({watch.workflow_id for watch in wanted})
+    found = set(vendor.fetch(_set_sql(dialect()), [workflow_ids]))
     return [watch for watch in wanted if (watch.workflow_id, watch.key) in found]

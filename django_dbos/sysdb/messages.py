@@ -4,12 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from django.db.models import QuerySet
-
 from ..exceptions import NonExistentWorkflow
 from ..hub import MESSAGE, Watch, hub
 from ..ids import uuid7
-from ..models import Message, Workflow
+from ..models import Workflow
 from . import vendor
 from .journal import Checkpoint, Lease, Recorded, explain, insert_checkpoint
 from .vendor import Dialect, dialect
@@ -152,18 +150,22 @@ def _take(lease: Lease, number: int, name: str, topic: str, started: float, now:
     return Recorded(number=number, name=name, output=payload, error=None, serializer=serializer, child_id="")
 
 
+@cache
+def _waiting_sql(dialect: Dialect) -> str:
+    return f"""
+        SELECT DISTINCT destination_id, topic FROM dbos_message
+        WHERE destination_id {dialect.listed} AND consumed_by_step IS NULL
+    """  # noqa: S608
+
+
 def waiting(watch: Watch) -> bool:
     """Whether a message waits to be received."""
-    return bool(_waiting(Message.objects.filter(destination_id=watch.workflow_id, topic=watch.key)))
+    return bool(waiting_among([watch]))
 
 
 def waiting_among(watches: Iterable[Watch]) -> list[Watch]:
     """Those of ``watches`` for which a message waits."""
     wanted = list(watches)
-    found = _waiting(Message.objects.filter(destination_id__in={watch.workflow_id for watch in wanted}))
+    destinations = vendor.listed({watch.workflow_id for watch in wanted})
+    found = set(vendor.fetch(_waiting_sql(dialect()), [destinations]))
     return [watch for watch in wanted if (watch.workflow_id, watch.key) in found]
-
-
-def _waiting(messages: QuerySet[Message]) -> set[tuple[str, str]]:
-    rows = messages.filter(consumed_by_step__isnull=True).order_by().values_list("destination_id", "topic")
-    return set(rows.distinct())

@@ -6,7 +6,7 @@ Nothing else in the package asks which database it talks to.
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,6 +47,8 @@ class Dialect:
     epoch: str
     #: "is one of these rows", so that they are found first and then looked up by their key.
     among: str
+    #: "is one of these", for a list of texts as one parameter: see listed().
+    listed: str
     #: What makes rows that another worker holds be passed over.
     skip_locked: str
     #: Whether one statement can claim from several queues at a time, each with its own quota.
@@ -68,6 +70,7 @@ POSTGRESQL: Final = Dialect(
     age="EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP() - {})",
     epoch="CAST(FLOOR(EXTRACT(EPOCH FROM {})) AS BIGINT)",
     among="= ANY(ARRAY({}))",
+    listed="= ANY(%s)",
     skip_locked="FOR UPDATE SKIP LOCKED",
     lateral=True,
     notifies=True,
@@ -84,6 +87,7 @@ SQLITE: Final = Dialect(
     age="(JULIANDAY('NOW') - JULIANDAY({})) * 86400.0",
     epoch="CAST(STRFTIME('%%s', {}) AS INTEGER)",
     among="IN ({})",
+    listed="IN (SELECT value FROM JSON_EACH(%s))",
     skip_locked="",
     lateral=False,
     notifies=False,
@@ -151,6 +155,11 @@ def current_time() -> datetime:
     """The database's time, in UTC."""
     moment = fetch(f"SELECT {dialect().now}", ())[0][0]
     return datetime.fromisoformat(moment).replace(tzinfo=UTC) if isinstance(moment, str) else moment.astimezone(UTC)
+
+
+def listed(values: Iterable[str]) -> Any:
+    """Texts as the one parameter of ``listed``, however many there are."""
+    return list(values) if dialect().groups else json.dumps(list(values))
 
 
 def table_of(names: Sequence[str]) -> str:

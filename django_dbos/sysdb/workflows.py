@@ -349,9 +349,15 @@ def ask_to_be_told(workflow_id: str) -> None:
         vendor.execute(_ask_sql(), (workflow_id,))
 
 
+@cache
+def _finished_sql(dialect: Dialect) -> str:
+    finished = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
+    return f"SELECT id FROM dbos_workflow WHERE id {dialect.listed} AND status IN ({finished})"  # noqa: S608
+
+
 def finished_among(workflow_ids: Collection[str]) -> list[str]:
     """Those of these workflows that have finished."""
-    return list(Workflow.objects.finished().filter(pk__in=list(workflow_ids)).order_by().values_list("pk", flat=True))
+    return [row[0] for row in vendor.fetch(_finished_sql(dialect()), [vendor.listed(workflow_ids)])]
 
 
 def load(workflow_id: str) -> Workflow:
