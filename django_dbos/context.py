@@ -70,6 +70,8 @@ class Execution:
         self.is_dead_letter = False
         #: The event loop on which the body runs, if it is async.
         self.loop = asyncio.get_running_loop() if on_event_loop() else None
+        #: Whether the roles that its function requires have to be held by now, too.
+        self.needs_roles = not claimed.is_checked
         self._lock = threading.Lock()
         self._last_number = 0
         # The body's own task, and others that took steps of it; none of these on a thread of a sync body.

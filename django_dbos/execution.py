@@ -90,8 +90,9 @@ def run_body(execution: Execution, claimed: Claimed) -> Operation[Result]:
         return Result(error=error)
     try:
         args, kwargs = yield Database(partial(_load_inputs, execution, claimed))
-        if not claimed.is_checked:
+        if execution.needs_roles:
             yield from _assume_role(execution, definition, args)
+        if not claimed.is_checked:
             args, kwargs = validated(definition, args, kwargs)
         body = partial(definition.function, *definition.called_on(args), **kwargs)
         with acting_as(execution.identity):

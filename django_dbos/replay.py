@@ -113,6 +113,7 @@ class _Player(Execution):
     def __init__(self, recorded: Recording, *, is_complete: bool) -> None:
         # No write gets as far as the journal, see below; if one did the connection would refuse it.
         super().__init__(recorded.claimed, journal=journal.inline, parking=NoParking(), history=recorded.history)
+        self.needs_roles = False  # who asked for it held them; who holds them today is not the code's business
         self._is_complete = is_complete
         self.is_over = False
         self.divergence: Divergence | None = None

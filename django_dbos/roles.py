@@ -171,7 +171,7 @@ def permitted(
 def _permitted(
     operation: Operation[Any], execution: Execution, number: int, name: str, function: Callable[..., Any], args: Any
 ) -> Operation[Any]:
-    if execution.recall(number, name) is not None:
+    if execution.name_recorded_at(number) is not None:
         return (yield from operation)
     try:
         identity = yield from identified(function, args, ambient().identity, execution)

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from django_dbos import (
     ConfiguredInstance,
+    EnqueueOptions,
     Queue,
     Replay,
     Runtime,
@@ -22,6 +23,7 @@ from django_dbos import (
     assumed_role,
     cancel_workflow,
     dbos_class,
+    enqueue_workflow_with_options,
     get_event,
     now,
     patch,
@@ -535,3 +537,38 @@ def test_what_is_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded(replayed_sample, 1)
     monkeypatch.setattr(workflow_registry, "_definitions", {})
     assert command() == (0, "0 replayed, 0 diverged, 1 finished ones of functions that are gone left out\n")
+
+
+# ---- roles and validation ------------------------------------------------------------------------------------
+
+
+@dbos_class
+class Kiosk(ConfiguredInstance):
+    """Only sellers sell there."""
+
+    @required_roles(["seller"])
+    @workflow(validate_args=True)
+    def sell(self, count: int) -> str:
+        return f"{self.instance_name}: {count + self.counted()}, by a {assumed_role()}"
+
+    @required_roles(["seller"])
+    @step
+    def counted(self) -> int:
+        return 1
+
+
+KIOSK = Kiosk("corner")
+
+
+@database
+def test_arguments_are_validated_as_they_were_and_roles_are_those_of_then() -> None:
+    options = EnqueueOptions(
+        workflow_name="Kiosk.sell", queue_name="replayed", class_name="Kiosk", instance_name="corner"
+    )
+    with SetAuthentication("ada", ["seller"]):
+        handle = enqueue_workflow_with_options(options, "2")  # validation makes it a number
+    with Runtime():
+        assert handle.get_result(timeout=10) == "corner: 3, by a seller"
+    assert replay_workflow(handle.workflow_id).divergence is None
+    Workflow.objects.update(authenticated_roles=[])
+    assert replay_workflow(handle.workflow_id).divergence is None
