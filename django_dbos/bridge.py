@@ -22,6 +22,26 @@ from .sysdb import vendor
 
 T = TypeVar("T")
 
+
+class Conductor(Protocol):
+    """Who decides what goes on when, where everything happens one at a time: in a test."""
+
+    def wait(self, signal: Signal) -> None:
+        """Instead of waiting for ``signal`` let others go on; the caller looks again then."""
+
+    async def await_(self, signal: Signal) -> None:
+        """See wait()."""
+
+    def make_way(self) -> None:
+        """Something was started, which may go first."""
+
+    async def amake_way(self) -> None:
+        """See make_way()."""
+
+
+#: Who conducts what runs in this context; None: time does.
+conductor: ContextVar[Conductor | None] = ContextVar("dbos_conductor", default=None)
+
 #: The loop to which an async workflow belongs that is started here; None: to none.
 home_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("dbos_home_loop", default=None)
 
@@ -110,6 +130,10 @@ class Wait:
 
     def perform(self) -> bool:
         """See Effect.perform(); whether the signal came."""
+        conducting = conductor.get()
+        if conducting is not None:
+            conducting.wait(self.signal)
+            return True
         with self.parked as close_connections:
             if self.signal.wait(min(self.seconds, _GRACE)):
                 return True
@@ -119,8 +143,29 @@ class Wait:
 
     async def aperform(self) -> bool:
         """See Effect.perform()."""
+        conducting = conductor.get()
+        if conducting is not None:
+            await conducting.await_(self.signal)
+            return True
         with self.parked:
             return await self.signal.await_(self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeWay:
+    """Where somebody conducts, let what was just started go first; elsewhere nothing."""
+
+    def perform(self) -> None:
+        """See Effect.perform()."""
+        conducting = conductor.get()
+        if conducting is not None:
+            conducting.make_way()
+
+    async def aperform(self) -> None:
+        """See Effect.perform()."""
+        conducting = conductor.get()
+        if conducting is not None:
+            await conducting.amake_way()
 
 
 def drive(operation: Operation[T]) -> T:

@@ -14,7 +14,13 @@ from weakref import WeakSet
 from . import options, serialization
 from .bridge import Database, Operation, Shared, Wait
 from .clock import monotonic
-from .exceptions import DirectCallInTransaction, ExecutorStopping, NotInWorkflow, UnexpectedStep
+from .exceptions import (
+    DirectCallInTransaction,
+    ExecutionAbandoned,
+    ExecutorStopping,
+    NotInWorkflow,
+    UnexpectedStep,
+)
 from .hub import Signal, current_task, local_runner, on_event_loop
 from .sysdb import vendor
 from .sysdb.journal import Checkpoint, Journal, Lease, Recorded, foreseen
@@ -51,6 +57,20 @@ class Result:
         return self.value
 
 
+class Probe(Protocol):
+    """What a test watches executions with, and ends one by raising ExecutionAbandoned."""
+
+    def reaches(self, execution: "Execution", number: int, name: str) -> None:
+        """An operation begins that is not recorded yet."""
+
+    def records(self, execution: "Execution", name: str) -> None:
+        """The result of an operation is there, and about to be written down."""
+
+
+#: Who watches the executions of this context.
+probe: ContextVar[Probe | None] = ContextVar("dbos_probe", default=None)
+
+
 class Execution:
     """A workflow whose body runs in this process."""
 
@@ -65,7 +85,7 @@ class Execution:
         self.parking = parking
         self._history = history
         #: What ends the workflow even if its body catches it.
-        self.fatal: UnexpectedStep | None = None
+        self.fatal: UnexpectedStep | ExecutionAbandoned | None = None
         #: Whether it was recovered too often to run once more.
         self.is_dead_letter = False
         #: The event loop on which the body runs, if it is async.
@@ -77,6 +97,11 @@ class Execution:
         # The body's own task, and others that took steps of it; none of these on a thread of a sync body.
         self._task = current_task()
         self._helpers: WeakSet[asyncio.Task[Any]] = WeakSet()
+
+    def abandon(self) -> ExecutionAbandoned:
+        """Write nothing more, as if this process had been killed; the error that ends the body."""
+        self.fatal = ExecutionAbandoned(self.workflow_id)
+        return self.fatal
 
     def next_number(self) -> int:
         """Draw the number of the next operation."""
@@ -123,6 +148,9 @@ class Execution:
                 f"take the same steps each time. Fork the workflow from step {number} to run the new code from there."
             )
             raise self.fatal
+        watching = probe.get() if recorded is None else None
+        if watching is not None:
+            watching.reaches(self, number, name)
         return recorded
 
     def look_up(self) -> None:
@@ -185,6 +213,9 @@ class Execution:
 
     def dump(self, result: Result, name: str) -> tuple[Result, str | None, str | None]:
         """(result, output, error) as they are stored; a result that cannot be stored becomes its own error."""
+        watching = probe.get()
+        if watching is not None:
+            watching.records(self, name)
         if result.error is None:
             try:
                 output, _ = serialization.dumps(result.value, what=f"{name}()", serializer=self.serializer)
@@ -345,6 +376,12 @@ def outside() -> Iterator[None]:
         yield
     finally:
         _execution.reset(token)
+
+
+def executions() -> list[Execution]:
+    """The executions of this process."""
+    with _running_lock:
+        return list(_running.values())
 
 
 def running_ids() -> list[str]:

@@ -231,3 +231,20 @@ class ExecutorStopping(WorkflowInterrupted):
     """This executor is shutting down; the workflow is handed back and goes on elsewhere."""
 
     code = "executor_stopping"
+
+
+class ExecutionAbandoned(WorkflowInterrupted):
+    """A test ended this execution without a trace, as if its process had been killed."""
+
+    code = "execution_abandoned"
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        #: The workflows whose bodies it ended: the one it began with, and those that had called it.
+        self.workflow_ids: list[str] = []
+
+
+class WouldWaitForever(ExecutionAbandoned):
+    """A test waits for something that nothing it could run will bring about."""
+
+    code = "would_wait_forever"

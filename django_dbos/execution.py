@@ -15,7 +15,7 @@ from .arguments import validated
 from .bridge import Body, Database, Operation
 from .classes import receiver_of
 from .context import Execution, Parking, Result
-from .exceptions import InvalidOption, MaxRecoveryAttemptsExceeded, WorkflowInterrupted
+from .exceptions import ExecutionAbandoned, InvalidOption, MaxRecoveryAttemptsExceeded, WorkflowInterrupted
 from .models import Workflow
 from .options import acting_as
 from .registry import WorkflowDefinition, workflow_registry
@@ -52,6 +52,9 @@ def execute(
                 yield from execution.settle()
     except GeneratorExit:
         raise
+    except ExecutionAbandoned as abandoned:
+        abandoned.workflow_ids.append(claimed.id)
+        raise
     except WorkflowInterrupted as interruption:
         logger.info("Workflow %s stops here: %s", claimed.id, type(interruption).__name__)
         yield Database(partial(_let_go, execution))
@@ -67,6 +70,8 @@ def execute(
 
 def _let_go(execution: Execution) -> None:
     """Hand back what is still ours. Zero rows: it is not, and there is nothing to hand back."""
+    if isinstance(execution.fatal, ExecutionAbandoned):
+        return
     with suppress(WorkflowInterrupted):
         execution.journal.barrier(execution.lease)  # what it has recorded goes with it
     executor_id, epoch = execution.lease.key
@@ -130,6 +135,8 @@ def _is_torn_down() -> bool:
 
 def _finish(execution: Execution, result: Result) -> Operation[Result]:
     """Write down how the body ended; what counts as its result."""
+    if isinstance(execution.fatal, ExecutionAbandoned):
+        raise execution.fatal
     result, ending = _ending(execution, result if execution.fatal is None else Result(error=execution.fatal))
     if execution.journal.is_write_behind:
         execution.journal.finish(execution.lease, ending)

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import context, serialization
 from .arguments import validated
-from .bridge import Database, Operation, Shared
+from .bridge import Database, MakeWay, Operation, Shared
 from .classes import bound, names_of
 from .clock import monotonic
 from .conf import conf
@@ -137,13 +137,16 @@ def _start(start: Start, chosen: ChosenID | None) -> Operation[WorkflowHandle[An
     start = yield from prepared(start)
     submission = start.submission(chosen)
     workflow_id = yield Database(partial(_submit_in_background, start, submission))
+    yield MakeWay()
     return WorkflowHandle(workflow_id)
 
 
 def _start_as_child(
     parent: Execution, number: int, chosen: ChosenID | None, start: Start
 ) -> Operation[WorkflowHandle[Any]]:
-    return WorkflowHandle((yield from start_child(parent, number, chosen, start, _submit_child)))
+    child_id = yield from start_child(parent, number, chosen, start, _submit_child)
+    yield MakeWay()
+    return WorkflowHandle(child_id)
 
 
 def _submit_in_background(start: Start, submission: Submission) -> str:

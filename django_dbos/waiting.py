@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from . import context
-from .bridge import Operation, Shared, Wait
+from .bridge import Operation, Shared, Wait, conductor
 from .clock import monotonic
 from .conf import conf
 from .context import Execution, Result
@@ -121,6 +121,8 @@ class _Waiter:
 
     def _has_to_ask(self) -> bool:
         # Who sends a message tells anyway, and where a runtime runs, it listens.
+        if conductor.get() is not None:
+            return False  # nobody is told anything by a transaction that is never committed
         return not self.will_hear and (self._watch.kind != MESSAGE or local_runner() is None)
 
     def _ask(self) -> None:
