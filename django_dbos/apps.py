@@ -19,9 +19,12 @@ class DBOSConfig(AppConfig):
         """Learn the workflows of every application, and who beats and listens where no worker runs."""
         # Imported here: the models must be ready.
         from . import checks  # noqa: F401 - registers them
+        from .http import view_operation
         from .runtime.ear import start_ear
         from .runtime.heart import start_heart
+        from .workflows import adapt_calls
 
         provide_heart(start_heart)
         provide_ear(start_ear)
+        adapt_calls(view_operation)
         autodiscover_modules("workflows")

@@ -86,13 +86,43 @@ def _callable(definition: WorkflowDefinition) -> Callable[..., Any]:
 
     @functools.wraps(definition.function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        operation = _call_operation(start_of(definition, args, kwargs))
+        operation = _operation_of(definition, args, partial(_call, definition, args, kwargs))
         return adrive(operation) if definition.is_async else drive(operation)
 
     attach_definition(call, definition)
+    # As a view it commits what it records: ATOMIC_REQUESTS is not for it.
+    setattr(call, "_non_atomic_requests", _AllDatabases())  # noqa: B010 - Django's own name
     if definition.is_async:
         markcoroutinefunction(call)
     return call
+
+
+class _AllDatabases(set[str]):
+    """The alias of every database, whatever they are."""
+
+    def __contains__(self, alias: object) -> bool:
+        return True
+
+
+Adapter = Callable[[WorkflowDefinition, tuple[Any, ...], Callable[[], Operation[Any]]], Operation[Any] | None]
+
+_adapters: list[Adapter] = []
+
+
+def adapt_calls(adapter: Adapter) -> None:
+    """Let a door make something of its own of direct calls: ``adapter(definition, args, call)``, None for others."""
+    if adapter not in _adapters:
+        _adapters.append(adapter)
+
+
+def _operation_of(
+    definition: WorkflowDefinition, args: tuple[Any, ...], call: Callable[[], Operation[Any]]
+) -> Operation[Any]:
+    for adapter in _adapters:
+        operation = adapter(definition, args, call)
+        if operation is not None:
+            return operation
+    return call()
 
 
 def definition_of(function: Callable[..., Any]) -> WorkflowDefinition:
@@ -142,6 +172,10 @@ def astart_workflow(
 
 
 # ---- calling -------------------------------------------------------------------------------------------------
+
+
+def _call(definition: WorkflowDefinition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Operation[Any]:
+    return _call_operation(start_of(definition, args, kwargs))
 
 
 def _call_operation(start: Start) -> Operation[Any]:

@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+import tomllib
 from collections.abc import Callable
 from datetime import timedelta
+from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
@@ -16,13 +18,18 @@ from django_dbos import (
     Queue,
     SetWorkflowID,
     WorkflowHandle,
+    asleep,
     astart_workflow,
     cancel_workflow,
+    recv,
     retrieve_workflow,
+    send,
+    sleep,
     start_workflow,
     step,
     transaction,
     workflow,
+    workflow_id,
 )
 from django_dbos import models as system
 from django_dbos.exceptions import (
@@ -45,6 +52,7 @@ from django_dbos.testing import (
     run_until_idle,
 )
 from tests.models import Row
+from tests.support import ROOT, run_python
 
 line = Queue("testing")
 closed = Queue("testing-closed")
@@ -661,6 +669,36 @@ class TestMixin(DBOSTestMixin, TestCase):
 # ---- the clock -----------------------------------------------------------------------------------------------
 
 
+@workflow(name="testing.sleeps")
+def sleeps(text: str) -> str:
+    sleep(3600)
+    return note(text)
+
+
+@workflow(name="testing.asleeps")
+async def asleeps(text: str) -> str:
+    await asleep(3600)
+    return await anote(text)
+
+
+@workflow(name="testing.receives")
+def receives() -> Any:
+    return recv(timeout_seconds=60)
+
+
+@workflow(name="testing.answers")
+def answers() -> None:
+    sender = recv("question")
+    send(sender, "pong", "answer")
+
+
+@workflow(name="testing.asks")
+def asks() -> Any:
+    child = start_workflow(answers)
+    send(child.workflow_id, workflow_id(), "question")
+    return recv("answer")
+
+
 @pytest.mark.django_db
 class TestClock:
     """What is recorded moves into the past."""
@@ -669,13 +707,44 @@ class TestClock:
         start_workflow(child, "x")
         run_until_idle()
         row = Workflow.objects.get()
-        completed = row.steps.values_list("completed_at", flat=True).get()
+        completed = row.steps.get().completed_at
         clock.advance(3600)
         async_to_sync(clock.aadvance)(timedelta(minutes=1))
         moved = Workflow.objects.get()
         assert row.created_at - moved.created_at == timedelta(seconds=3660)
         assert moved.deadline is None
-        assert completed - moved.steps.values_list("completed_at", flat=True).get() == timedelta(seconds=3660)
+        assert moved.steps.get().completed_at == (completed and completed - timedelta(seconds=3660))
+
+    def test_sleep(self) -> None:
+        handle, ahandle = start_workflow(sleeps, "x"), start_workflow(asleeps, "y")
+        run_until_idle()
+        clock.advance(3000)
+        run_until_idle()
+        assert (status(handle), status(ahandle)) == ("PENDING", "PENDING")
+        clock.advance(601)
+        assert run_until_idle() == 2
+        assert (handle.get_result(), ahandle.get_result()) == ("x", "y")
+        assert ran == ["x", "y"]
+
+    def test_a_message_comes_before_the_time_is_over(self) -> None:
+        handle = start_workflow(receives)
+        run_until_idle()
+        clock.advance(59)
+        send(handle.workflow_id, "hello")
+        run_until_idle()
+        assert handle.get_result() == "hello"
+
+    def test_the_time_for_a_message_is_over(self) -> None:
+        handle = start_workflow(receives)
+        run_until_idle()
+        clock.advance(61)
+        run_until_idle()
+        assert handle.get_result() is None
+
+    def test_bodies_talk_to_each_other(self) -> None:
+        handle = start_workflow(asks)
+        run_until_idle()
+        assert handle.get_result() == "pong"
 
     def test_executors_stay_alive(self) -> None:
         row = Executor.objects.create(id="alive", pid=1)
@@ -685,3 +754,57 @@ class TestClock:
     def test_forward_only(self) -> None:
         with pytest.raises(InvalidOption, match="forward only"):
             clock.advance(-1)
+
+
+# ---- the plugin for pytest -----------------------------------------------------------------------------------
+
+PLUGIN = "django_dbos.pytest_plugin"
+
+EXAMPLE = """
+import pytest
+from django_dbos import Queue, start_workflow, step, workflow
+
+@step
+def note(text):
+    return text
+
+@workflow
+def told(text):
+    return note(text)
+
+def test_fixture(dbos):
+    handle = start_workflow(told, "x")
+    with dbos.crash_at("note"):
+        dbos.run_until_idle()
+    assert dbos.recover() == 1
+    assert handle.get_result() == "x"
+
+@pytest.mark.django_db(transaction=True)
+def test_fixture_without_a_transaction(dbos, django_db_blocker):
+    from django.db import connection
+    assert not connection.in_atomic_block
+    with dbos.inline():
+        assert start_workflow(told, "y").get_status().status == "SUCCESS"
+    dbos.clock.advance(1)
+"""
+
+
+def test_the_fixture_of_the_plugin(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("DBOS_TEST_SQLITE", str(pytester.path / "db"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makepyfile(EXAMPLE)
+    installed = {entry.value for entry in entry_points(group="pytest11")}
+    plugin = [] if PLUGIN in installed else ["-p", PLUGIN]
+    result = pytester.runpytest_subprocess("--ds=tests.settings", "-p", "no:randomly", *plugin)
+    result.assert_outcomes(passed=2)
+
+
+def test_the_plugin_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["pytest11"] == {"django_dbos": PLUGIN}
+
+
+def test_the_plugin_imports_nothing_of_ours_before_it_is_used() -> None:
+    done = run_python("-c", f"import sys, {PLUGIN}; print(*(name for name in sys.modules if 'django' in name))")
+    assert done.stdout.split() == ["django_dbos", PLUGIN]

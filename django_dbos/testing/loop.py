@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from contextvars import Context
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 Job = Callable[[], None]
 
 
@@ -86,7 +87,7 @@ class Loop(asyncio.SelectorEventLoop):
         resting.wait()
         return self.jobs.take()
 
-    def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> "asyncio.Future[T]":
         """See AbstractEventLoop.run_in_executor(); while threads of others are at work the loop is not idle."""
         future = super().run_in_executor(executor, func, *args)
         if executor is not self.jobs:
