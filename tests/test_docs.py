@@ -44,6 +44,8 @@ RUNNABLE = (
     ),
     *(f"docs/{noun}.md" for noun in ("handles", "control", "listing", "worker", "settings", "errors")),
     *(f"docs/{noun}.md" for noun in ("patching", "versions", "replay")),
+    "docs/testing.md",
+    "docs/http.md",
 )
 
 

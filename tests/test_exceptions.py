@@ -48,6 +48,8 @@ CODES = {
     "WorkflowCancelled": "workflow_cancelled",
     "OwnershipLost": "ownership_lost",
     "ExecutorStopping": "executor_stopping",
+    "ExecutionAbandoned": "execution_abandoned",
+    "WouldWaitForever": "would_wait_forever",
 }
 
 CLASSES: list[type[BaseException]] = [

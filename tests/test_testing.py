@@ -285,7 +285,9 @@ def test_works_without_a_test_transaction() -> None:
 
 @step(name="testing.anote")
 async def anote(text: str) -> str:
-    await asyncio.sleep(0.001)
+    timer = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.001, timer.set)
+    await timer.wait()
     ran.append(text)
     return await asyncio.to_thread(str, text)
 
