@@ -204,6 +204,10 @@ class TestRunUntilIdle:
         handles = [single.enqueue(counts) for _ in range(3)]
         assert run_until_idle() == 3
         assert [handle.get_result() for handle in handles] == [1, 1, 1]
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SHOW idle_in_transaction_session_timeout")
+                assert cursor.fetchone() == ("0",), "a debugger in a test would lose its connection"
 
     def test_attempts_follow_each_other_without_a_pause(self) -> None:
         @step(name="testing.fails_twice", retries_allowed=True, interval_seconds=3600)
