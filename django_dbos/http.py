@@ -1,12 +1,15 @@
 """Views as workflows: ``@workflow`` straight on a view.
 
 A call with a request is a view's. The request is stored as a snapshot and the response recorded; with the header
-``Idempotency-Key`` the same request has the same workflow id, and so one response however often it is made.
+``Idempotency-Key`` the same request has the same workflow id, and so one response however often it is made. The user
+of the request, with the groups as roles, is the one on whose behalf the workflow runs.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,7 +19,7 @@ from django.http.request import RawPostDataException
 
 from . import context
 from .bridge import Database, Operation
-from .options import SetWorkflowID
+from .options import SetAuthentication, SetWorkflowID
 from .registry import WorkflowDefinition
 
 #: The header whose value makes two requests one.
@@ -34,12 +37,13 @@ def view_operation(
 
 def _view(definition: WorkflowDefinition, request: HttpRequest, call: Callable[[], Operation[Any]]) -> Operation[Any]:
     key = _key(request)
-    user = yield Database(partial(_prepare, request))
-    if key is None:
+    caller: _Caller | None = yield Database(partial(_prepare, request))
+    with ExitStack() as options:
+        if key is not None:
+            options.enter_context(SetWorkflowID(_workflow_id(definition, request, caller, key)))
+        if caller is not None:
+            options.enter_context(SetAuthentication(caller.name, caller.roles))
         operation = call()
-    else:
-        with SetWorkflowID(workflow_id_of(definition, request, user, key)):
-            operation = call()
     return (yield from operation)
 
 
@@ -50,19 +54,37 @@ def _key(request: HttpRequest) -> str | None:
     return key
 
 
-def workflow_id_of(definition: WorkflowDefinition, request: HttpRequest, user: Any, key: str) -> str:
+def _workflow_id(definition: WorkflowDefinition, request: HttpRequest, caller: "_Caller | None", key: str) -> str:
     """The id that a request has by its key: the same one for the same user, method, path and view."""
     # Who logs in by a token is nobody to Django; others must not be given his responses.
-    who = [user._meta.label_lower, str(user.pk)] if user is not None else [request.headers.get("Authorization", "")]
+    who = [request.headers.get("Authorization", "")] if caller is None else [caller.model, caller.pk]
     scope = json.dumps([definition.name, request.method, request.path, who, key])
     return f"http-{hashlib.sha256(scope.encode()).hexdigest()}"
 
 
-def _prepare(request: HttpRequest) -> Any:
-    """Load what the snapshot of a request needs; its user, None if it has none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Caller:
+    """Who is logged in."""
+
+    model: str
+    pk: str
+    name: str
+    roles: list[str]
+
+
+def _prepare(request: HttpRequest) -> _Caller | None:
+    """Load what the snapshot of a request needs; who made it, None if nobody is logged in."""
     _restore_body(request)
-    user = getattr(request, "user", None)
-    return user if user is not None and user.is_authenticated else None
+    user: Any = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return None
+    groups = getattr(user, "groups", None)  # a project's own user may have none
+    return _Caller(
+        model=user._meta.label_lower,
+        pk=str(user.pk),
+        name=user.get_username(),
+        roles=[] if groups is None else list(groups.order_by("name").values_list("name", flat=True)),
+    )
 
 
 def _restore_body(request: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import AsyncClient, Client, TransactionTestCase
 
@@ -35,6 +35,7 @@ class TestView:
     """A workflow that is a view is called like one."""
 
     def test_the_request_and_the_response(self, client: Client, user: User) -> None:
+        user.groups.set([Group.objects.create(name="editors"), Group.objects.create(name="cooks")])
         client.force_login(user)
         response = client.post("/views/pay/7/?a=1", {"name": "x"}, headers={"User-Agent": "test"})
         assert response.status_code == 201
@@ -45,11 +46,17 @@ class TestView:
             "charged": 1,
             "workflow": row.pk,
             "user": "ada",
+            "identity": ["ada", ["cooks", "editors"]],
             "query": {"a": "1"},
             "agent": "test",
             "cookie": None,
         }
         assert (row.name, row.status) == ("views.pay", "SUCCESS")
+        assert (row.authenticated_user, row.authenticated_roles) == ("ada", ["cooks", "editors"])
+
+    def test_nobody(self, client: Client) -> None:
+        answer = client.post("/views/pay/7/").json()
+        assert (answer["user"], answer["identity"]) == ("", [None, []])
 
     def test_without_a_key_each_request_is_its_own(self, client: Client) -> None:
         assert [client.post("/views/pay/7/").json()["charged"] for _ in range(2)] == [1, 2]

@@ -16,7 +16,9 @@ from django.test import TestCase
 
 from django_dbos import (
     Queue,
+    SetEnqueueOptions,
     SetWorkflowID,
+    SetWorkflowTimeout,
     WorkflowHandle,
     asleep,
     astart_workflow,
@@ -746,6 +748,24 @@ class TestClock:
         clock.advance(61)
         run_until_idle()
         assert handle.get_result() is None
+
+    def test_a_delay_is_over(self) -> None:
+        with SetEnqueueOptions(delay_seconds=3600):
+            handle = line.enqueue(child, "x")
+        run_until_idle()
+        assert status(handle) == "DELAYED"
+        clock.advance(3601)
+        run_until_idle()
+        assert handle.get_result() == "x"
+
+    def test_a_deadline_passes(self) -> None:
+        with SetWorkflowTimeout(600):
+            handle = start_workflow(sleeps, "x")
+        run_until_idle()
+        assert status(handle) == "PENDING"
+        clock.advance(601)
+        run_until_idle()
+        assert status(handle) == "CANCELLED"
 
     def test_bodies_talk_to_each_other(self) -> None:
         handle = start_workflow(asks)

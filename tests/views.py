@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from django_dbos import step, transaction, workflow, workflow_id
+from django_dbos import authenticated_roles, authenticated_user, step, transaction, workflow, workflow_id
 from tests.acceptance.observed import Gate
 from tests.models import Effect, Row
 
@@ -32,6 +32,7 @@ def pay(request: HttpRequest, number: int) -> HttpResponse:
         "charged": charge(number, request.POST.get("name", "")),
         "workflow": workflow_id(),
         "user": request.user.get_username(),
+        "identity": [authenticated_user(), authenticated_roles()],
         "query": request.GET.dict(),
         "agent": request.headers.get("User-Agent", ""),
         "cookie": request.headers.get("Cookie"),
