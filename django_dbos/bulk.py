@@ -8,7 +8,7 @@ from asgiref.sync import markcoroutinefunction
 
 from . import context, serialization
 from .arguments import validated
-from .bridge import Operation, adrive, drive
+from .bridge import MakeWay, Operation, adrive, drive
 from .context import Execution
 from .exceptions import InvalidOption, InvalidWorkflowID
 from .handles import WorkflowHandle
@@ -208,6 +208,7 @@ def _accepted(start: Start, pair: Call) -> Call:
 
 def _results(operation: Operation[dict[str, list[Any]]]) -> Operation[list[Enqueued[Any]]]:
     placed = yield from operation
+    yield MakeWay()
     results: list[Enqueued[Any]] = [Enqueued(workflow_id, "new") for workflow_id in placed["ids"]]
     for outcome in ("attached", "deduplicated"):
         for place in placed[outcome]:

@@ -23,6 +23,7 @@ from django_dbos import (
     asleep,
     astart_workflow,
     cancel_workflow,
+    enqueue_many,
     recv,
     retrieve_workflow,
     send,
@@ -548,6 +549,11 @@ class TestInline:
         start_workflow(child, "c")
         assert handle.get_result() == "a"
         assert ran == ["a", "b"]
+
+    def test_many_at_once(self) -> None:
+        with inline():
+            enqueue_many(line, child, [("a",), ("b",)])
+        assert sorted(ran) == ["a", "b"]
 
     def test_children_too_in_the_order_of_calls(self) -> None:
         with inline():
