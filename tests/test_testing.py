@@ -1,6 +1,7 @@
 """The tools for a project's own tests."""
 
 import asyncio
+import socket
 import threading
 import tomllib
 from collections.abc import Callable
@@ -348,6 +349,33 @@ class TestAsync:
         run_until_idle()
         assert status(handle) == "PENDING"
         assert ran == ["once"]
+
+    def test_an_open_connection_is_nothing_to_wait_for(self, gate: Callable[[], int]) -> None:
+        ours, theirs = socket.socketpair()
+
+        @step(name="testing.connect")
+        async def connect() -> str:
+            loop = asyncio.get_running_loop()
+            answered = asyncio.Event()
+            loop.add_reader(ours, answered.set)
+            threading.Timer(0.3, theirs.send, [b"hello"]).start()  # longer than the loop waits where it need not
+            await answered.wait()
+            return ours.recv(10).decode()
+
+        @workflow(name="testing.connects")
+        async def connects() -> str:
+            text = await connect()
+            handle = await closed.aenqueue(achild, text)
+            return await handle.aget_result()
+
+        with ours, theirs:
+            handle = start_workflow(connects)
+            run_until_idle()
+            assert status(handle) == "PENDING"
+            assert run_until_idle() == 0
+        gate()
+        run_until_idle()
+        assert handle.get_result() == "hello"
 
     def test_sync_and_async_bodies_call_each_other(self) -> None:
         @workflow(name="testing.sync_calls")

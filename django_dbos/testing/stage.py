@@ -30,7 +30,7 @@ from ..sysdb.workflows import Claimed
 from .connections import Connections, lent
 from .crashes import bury
 from .lanes import Lane, this_lane
-from .loop import Loop
+from .loop import Loop, body
 
 #: How many workflows one claim may take.
 _MANY = 100_000
@@ -119,7 +119,7 @@ class Stage:
         if self._loop is None:
             return
         for future in self._parked:
-            self._loop.call_soon_threadsafe(_wake, future)
+            self._loop.wake(future)
         self._parked = []
         while jobs := self._loop.settle():
             for job in jobs:
@@ -179,6 +179,7 @@ class Stage:
             self._bury(abandoned)
 
     async def _aperform(self, claimed: Claimed, history: History) -> None:
+        body.set(claimed.id)
         async with ThreadSensitiveContext() as own_thread:
             assert self._loop is not None  # noqa: S101 - it is what runs this
             SyncToAsync.context_to_thread_executor[own_thread] = self._loop.jobs
@@ -236,20 +237,13 @@ class Stage:
         if asyncio.get_running_loop() is not self._loop:  # a sync body runs a loop of its own
             await sync_to_async(self._give_back)()
             return
-        future = self._loop.create_future()
         if not self._is_closing:
-            where.append(future)
-            await future
+            await self._loop.park(where)
         self._look_up()
 
     def _look_up(self) -> None:
         if self._is_closing:
             raise ExecutionAbandoned()
-
-
-def _wake(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _execution(claimed: Claimed, history: History) -> Any:
