@@ -12,9 +12,11 @@ from urllib.parse import quote
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection, connections
 from django.test import AsyncClient, Client, TransactionTestCase
 
 from django_dbos.models import Workflow
+from tests.acceptance.conftest import busy_sessions
 from tests.acceptance.observed import Gate
 from tests.models import Effect, Row
 from tests.support import WorkerProcess, eventually
@@ -173,8 +175,6 @@ class TestAsync(TransactionTestCase):
 
 @pytest.mark.django_db(transaction=True)
 def test_atomic_requests_are_not_for_it(client: Client, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    from django.db import connections
-
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     client.force_login(user)
     assert client.get("/views/atomic/").content == b"False"
@@ -200,13 +200,13 @@ class WebProcess(WorkerProcess):
 
     def request(self, gate: Path) -> tuple[int, bytes]:
         """Ask for the view that is held at ``gate``; status and body of the response."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        ours = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request("POST", f"/views/held/?gate={quote(str(gate))}", headers=KEY)
-            response = connection.getresponse()
+            ours.request("POST", f"/views/held/?gate={quote(str(gate))}", headers=KEY)
+            response = ours.getresponse()
             return response.status, response.read()
         finally:
-            connection.close()
+            ours.close()
 
     def is_listening(self) -> bool:
         """Whether it takes requests."""
@@ -250,3 +250,6 @@ def test_a_retry_gets_the_answer_of_a_worker_that_took_over(web: WebProcess, sta
     assert body == b'{"charged": 1, "pid": %d}' % worker.pid
     assert Row.objects.count() == 1
     assert Effect.objects.count() == 2
+    worker.close()
+    if connection.vendor == "postgresql":  # before the tables are emptied under them
+        eventually(lambda: not busy_sessions(), message="a session is still at work")
