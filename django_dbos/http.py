@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from django.core.exceptions import BadRequest
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.http import HttpRequest
 from django.http.request import RawPostDataException
 
 from . import context
 from .bridge import Database, Operation
+from .exceptions import NotAuthorized
 from .options import SetAuthentication, SetWorkflowID
 from .registry import WorkflowDefinition
 
@@ -44,7 +45,10 @@ def _view(definition: WorkflowDefinition, request: HttpRequest, call: Callable[[
         if caller is not None:
             options.enter_context(SetAuthentication(caller.name, caller.roles))
         operation = call()
-    return (yield from operation)
+    try:
+        return (yield from operation)
+    except NotAuthorized as denial:
+        raise PermissionDenied(str(denial)) from denial
 
 
 def _key(request: HttpRequest) -> str | None:

@@ -56,6 +56,14 @@ class TestView:
         assert (row.name, row.status) == ("views.pay", "SUCCESS")
         assert (row.authenticated_user, row.authenticated_roles) == ("ada", ["cooks", "editors"])
 
+    def test_required_roles(self, client: Client, user: User) -> None:
+        assert client.get("/views/edit/").status_code == 403
+        client.force_login(user)
+        assert client.get("/views/edit/").status_code == 403
+        assert not Workflow.objects.exists()
+        user.groups.add(Group.objects.create(name="editors"))
+        assert client.get("/views/edit/").content == b"editors"
+
     def test_nobody(self, client: Client) -> None:
         answer = client.post("/views/pay/7/").json()
         assert (answer["user"], answer["identity"]) == ("", [None, []])

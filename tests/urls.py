@@ -11,6 +11,7 @@ urlpatterns = [
     path("views/upload/", views.upload),
     path("views/missing/", views.missing),
     path("views/atomic/", views.atomic),
+    path("views/edit/", views.edit),
     path("views/held/", views.held),
     path("admin/", admin.site.urls),
 ]

@@ -11,7 +11,16 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from django_dbos import authenticated_roles, authenticated_user, step, transaction, workflow, workflow_id
+from django_dbos import (
+    assumed_role,
+    authenticated_roles,
+    authenticated_user,
+    required_roles,
+    step,
+    transaction,
+    workflow,
+    workflow_id,
+)
 from tests.acceptance.observed import Gate
 from tests.models import Effect, Row
 
@@ -77,6 +86,13 @@ def missing(request: HttpRequest) -> HttpResponse:
 def atomic(request: HttpRequest) -> HttpResponse:
     """Whether a transaction is open around the view."""
     return HttpResponse(str(connection.in_atomic_block))
+
+
+@required_roles(["editors"])
+@workflow(name="views.edit")
+def edit(request: HttpRequest) -> HttpResponse:
+    """For editors only."""
+    return HttpResponse(assumed_role())
 
 
 @step(name="views.hold")
