@@ -9,8 +9,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypedDict
 
-from .bridge import Body, Database, Effect, Operation, conductor, is_async
+from .bridge import Body, Database, Effect, Operation, is_async
 from .clock import monotonic
+from .conducting import conductor
 from .context import Execution, Result, StepStatus, in_step, replayed
 from .exceptions import (
     ExecutorStopping,

@@ -16,31 +16,12 @@ from typing import Any, Protocol, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 
+from .conducting import conductor
 from .exceptions import BlockingCall
 from .hub import Signal, on_event_loop
 from .sysdb import vendor
 
 T = TypeVar("T")
-
-
-class Conductor(Protocol):
-    """Who decides what goes on when, where everything happens one at a time: in a test."""
-
-    def wait(self, signal: Signal) -> None:
-        """Instead of waiting for ``signal`` let others go on; the caller looks again then."""
-
-    async def await_(self, signal: Signal) -> None:
-        """See wait()."""
-
-    def make_way(self) -> None:
-        """Something was started, which may go first."""
-
-    async def amake_way(self) -> None:
-        """See make_way()."""
-
-
-#: Who conducts what runs in this context; None: time does.
-conductor: ContextVar[Conductor | None] = ContextVar("dbos_conductor", default=None)
 
 #: The loop to which an async workflow belongs that is started here; None: to none.
 home_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("dbos_home_loop", default=None)

@@ -14,13 +14,8 @@ from weakref import WeakSet
 from . import options, serialization
 from .bridge import Database, Operation, Shared, Wait
 from .clock import monotonic
-from .exceptions import (
-    DirectCallInTransaction,
-    ExecutionAbandoned,
-    ExecutorStopping,
-    NotInWorkflow,
-    UnexpectedStep,
-)
+from .conducting import about_to_record, reached
+from .exceptions import DirectCallInTransaction, ExecutionAbandoned, ExecutorStopping, NotInWorkflow, UnexpectedStep
 from .hub import Signal, current_task, local_runner, on_event_loop
 from .sysdb import vendor
 from .sysdb.journal import Checkpoint, Journal, Lease, Recorded, foreseen
@@ -55,20 +50,6 @@ class Result:
         if self.error is not None:
             raise self.error
         return self.value
-
-
-class Probe(Protocol):
-    """What a test watches executions with, and ends one by raising ExecutionAbandoned."""
-
-    def reaches(self, execution: "Execution", number: int, name: str) -> None:
-        """An operation begins that is not recorded yet."""
-
-    def records(self, execution: "Execution", name: str) -> None:
-        """The result of an operation is there, and about to be written down."""
-
-
-#: Who watches the executions of this context.
-probe: ContextVar[Probe | None] = ContextVar("dbos_probe", default=None)
 
 
 class Execution:
@@ -148,9 +129,8 @@ class Execution:
                 f"take the same steps each time. Fork the workflow from step {number} to run the new code from there."
             )
             raise self.fatal
-        watching = probe.get() if recorded is None else None
-        if watching is not None:
-            watching.reaches(self, number, name)
+        if recorded is None:
+            reached(self, number, name)
         return recorded
 
     def look_up(self) -> None:
@@ -213,9 +193,7 @@ class Execution:
 
     def dump(self, result: Result, name: str) -> tuple[Result, str | None, str | None]:
         """(result, output, error) as they are stored; a result that cannot be stored becomes its own error."""
-        watching = probe.get()
-        if watching is not None:
-            watching.records(self, name)
+        about_to_record(self, name)
         if result.error is None:
             try:
                 output, _ = serialization.dumps(result.value, what=f"{name}()", serializer=self.serializer)
@@ -355,10 +333,10 @@ def is_here(workflow_id: str) -> bool:
     return workflow_id in _here
 
 
-def running_of(executor_id: str) -> list[Execution]:
-    """The executions of one executor in this process."""
+def running_of(executor_id: str | None) -> list[Execution]:
+    """The executions of one executor in this process; None: of all."""
     with _running_lock:
-        return [execution for execution in _running.values() if execution.lease.key[0] == executor_id]
+        return [execution for execution in _running.values() if executor_id in (None, execution.lease.key[0])]
 
 
 def loop_of(workflow_id: str | None) -> asyncio.AbstractEventLoop | None:
@@ -376,12 +354,6 @@ def outside() -> Iterator[None]:
         yield
     finally:
         _execution.reset(token)
-
-
-def executions() -> list[Execution]:
-    """The executions of this process."""
-    with _running_lock:
-        return list(_running.values())
 
 
 def running_ids() -> list[str]:

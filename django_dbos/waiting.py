@@ -9,8 +9,9 @@ from functools import partial
 from typing import TypeVar
 
 from . import context
-from .bridge import Operation, Shared, Wait, conductor
+from .bridge import Operation, Shared, Wait
 from .clock import monotonic
+from .conducting import conductor
 from .conf import conf
 from .context import Execution, Result
 from .hub import MESSAGE, OUTCOME, Signal, Watch, hub, interruption_of, local_runner, start_ear

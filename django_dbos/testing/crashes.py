@@ -10,10 +10,11 @@ from typing import Literal
 
 from django.db.models.functions import Now
 
-from .. import context
+from .. import conducting
 from ..bridge import Database
+from ..conducting import Probe
 from ..conf import conf
-from ..context import Execution, Probe
+from ..context import Execution
 from ..exceptions import ExecutionAbandoned, InvalidOption
 from ..models import Executor, Workflow
 from ..states import ExecutorState
@@ -46,15 +47,15 @@ class crash_at:  # noqa: N801 - reads as a function
         self._crash: ExecutionAbandoned | None = None
 
     def __enter__(self) -> "crash_at":
-        self._outer = context.probe.get()
-        self._token = context.probe.set(self)
+        self._outer = conducting.probe.get()
+        self._token = conducting.probe.set(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         if self._token is not None:
-            context.probe.reset(self._token)
+            conducting.probe.reset(self._token)
         if error is not None and error is self._crash:
             bury(self._crash.workflow_ids)
             return True

@@ -8,9 +8,10 @@ from typing import Any, Self, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 
-from .. import bridge, context
-from ..bridge import Conductor, Database
-from ..context import Execution, NoParking, Probe
+from .. import conducting, context
+from ..bridge import Database
+from ..conducting import Conductor, Probe
+from ..context import Execution, NoParking
 from ..exceptions import WouldWaitForever
 from ..hub import Signal
 from ..models import Workflow
@@ -27,8 +28,8 @@ def run_until_idle() -> int:
     a message, for a moment, for a workflow that does not end - is PENDING afterwards, and goes on from its last
     finished step with the next call. Pauses between the attempts of a step are left out.
     """
-    conducting = bridge.conductor.get()
-    return Stage(is_inline=isinstance(conducting, _Audience) and conducting.is_inline).run()
+    audience = conducting.conductor.get()
+    return Stage(is_inline=isinstance(audience, _Audience) and audience.is_inline).run()
 
 
 async def arun_until_idle() -> int:
@@ -45,7 +46,7 @@ class _Audience:
         self._recorded = 0
         self._waited: dict[Signal, int] = {}
 
-    # ---- bridge.Conductor
+    # ---- conducting.Conductor
 
     def wait(self, signal: Signal) -> None:
         """See Conductor.wait()."""
@@ -74,7 +75,7 @@ class _Audience:
 
     def _stuck(self) -> WouldWaitForever:
         # Bodies that were called directly are ended here, and left to the next run.
-        direct = [execution for execution in context.executions() if isinstance(execution.parking, NoParking)]
+        direct = [execution for execution in context.running_of(None) if isinstance(execution.parking, NoParking)]
         ids = [execution.workflow_id for execution in direct]
         Workflow.objects.pending().filter(pk__in=ids).update(executor_id=executor_id())
         for execution in direct:
@@ -84,7 +85,7 @@ class _Audience:
             "before it is waited for; a workflow that has to wait is started with start_workflow(), not called."
         )
 
-    # ---- context.Probe
+    # ---- conducting.Probe
 
     def reaches(self, execution: Execution, number: int, name: str) -> None:
         """See Probe.reaches()."""
@@ -107,10 +108,10 @@ class _Mode(ContextDecorator):
         self._exits: list[ExitStack] = []
 
     def __enter__(self) -> Self:
-        audience = _Audience(is_inline=self._is_inline, outer=context.probe.get())
+        audience = _Audience(is_inline=self._is_inline, outer=conducting.probe.get())
         with ExitStack() as stack:
-            _set(stack, bridge.conductor, audience)
-            _set(stack, context.probe, audience)
+            _set(stack, conducting.conductor, audience)
+            _set(stack, conducting.probe, audience)
             self._exits.append(stack.pop_all())
         return self
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 
-from .. import bridge, context
+from .. import conducting, context
 from ..bridge import adrive, drive
 from ..context import NoParking
 from ..exceptions import BlockingCall, DirectCallInTransaction, ExecutionAbandoned
@@ -86,7 +86,7 @@ class Stage:
 
     def run(self) -> int:
         """Claim and run until nothing goes on; how many workflows ended."""
-        if isinstance(bridge.conductor.get(), Stage):
+        if isinstance(conducting.conductor.get(), Stage):
             raise DirectCallInTransaction("Workflows are being run already: ask for it from the test itself.")
         if on_event_loop():
             raise BlockingCall()
@@ -161,8 +161,8 @@ class Stage:
         """Put a claimed workflow on the stage; its body begins at its first turn."""
         self._has_moved = True
         ours = Context()
-        ours.run(bridge.conductor.set, self)
-        ours.run(context.probe.set, context.probe.get())
+        ours.run(conducting.conductor.set, self)
+        ours.run(conducting.probe.set, conducting.probe.get())
         definition = workflow_registry.find(claimed.name)
         if definition is None or not definition.is_async:
             self._lanes.append(Lane(partial(ours.run, self._perform, claimed, history), self._connections))
@@ -198,7 +198,7 @@ class Stage:
         if not self._is_closing:
             bury(abandoned.workflow_ids)
 
-    # ---- what the bodies on it know of it: bridge.Conductor
+    # ---- what the bodies on it know of it: conducting.Conductor
 
     def wait(self, signal: Signal) -> None:
         """See Conductor.wait()."""
