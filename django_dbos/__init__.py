@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .arguments import make_pydantic_args_validator as make_pydantic_args_validator
     from .arguments import pydantic_args_validator as pydantic_args_validator
     from .attempts import StepOptions as StepOptions
+    from .awaitables import asyncio_wait as asyncio_wait
     from .bulk import Enqueued as Enqueued
     from .bulk import aenqueue_many as aenqueue_many
     from .bulk import enqueue_many as enqueue_many
@@ -61,8 +62,14 @@ if TYPE_CHECKING:
     from .forks import fork_workflow as fork_workflow
     from .forks import rewind_workflow as rewind_workflow
     from .handles import WorkflowHandle as WorkflowHandle
+    from .handles import aget_result as aget_result
     from .handles import aretrieve_workflow as aretrieve_workflow
+    from .handles import await_all as await_all
+    from .handles import await_first as await_first
+    from .handles import get_result as get_result
     from .handles import retrieve_workflow as retrieve_workflow
+    from .handles import wait_all as wait_all
+    from .handles import wait_first as wait_first
     from .listing import acount_workflows as acount_workflows
     from .listing import aget_workflow_status as aget_workflow_status
     from .listing import alist_queued_workflows as alist_queued_workflows
@@ -111,6 +118,14 @@ if TYPE_CHECKING:
     from .steps import reserve_step as reserve_step
     from .steps import run_step as run_step
     from .steps import step as step
+    from .streams import aclose_stream as aclose_stream
+    from .streams import aread_stream as aread_stream
+    from .streams import aread_stream_offset as aread_stream_offset
+    from .streams import awrite_stream as awrite_stream
+    from .streams import close_stream as close_stream
+    from .streams import read_stream as read_stream
+    from .streams import read_stream_offset as read_stream_offset
+    from .streams import write_stream as write_stream
     from .timers import anow as anow
     from .timers import arandom_uuid as arandom_uuid
     from .timers import asleep as asleep
@@ -161,6 +176,7 @@ _EXPORTS: dict[str, str] = {
     "WorkflowStatus": "states",
     "acancel_workflow": "control",
     "acancel_workflows": "control",
+    "aclose_stream": "streams",
     "acount_workflows": "listing",
     "adelete_workflow": "control",
     "adelete_workflows": "control",
@@ -174,6 +190,7 @@ _EXPORTS: dict[str, str] = {
     "aget_all_events": "events",
     "aget_event": "events",
     "aget_latest_application_version": "versions",
+    "aget_result": "handles",
     "aget_workflow_status": "listing",
     "aimport_workflow": "transfer",
     "alist_application_versions": "versions",
@@ -184,6 +201,8 @@ _EXPORTS: dict[str, str] = {
     "apatch": "patching",
     "application_version": "versions",
     "arandom_uuid": "timers",
+    "aread_stream": "streams",
+    "aread_stream_offset": "streams",
     "arecv": "messages",
     "areplay_workflow": "replay",
     "aresume_workflow": "control",
@@ -201,13 +220,18 @@ _EXPORTS: dict[str, str] = {
     "assumed_role": "context",
     "astart_workflow": "workflows",
     "astep_aggregates": "aggregates",
+    "asyncio_wait": "awaitables",
     "aunserved_versions": "versions",
     "aupdate_workflow_attributes": "control",
     "authenticated_roles": "context",
     "authenticated_user": "context",
+    "await_all": "handles",
+    "await_first": "handles",
     "aworkflow_aggregates": "aggregates",
+    "awrite_stream": "streams",
     "cancel_workflow": "control",
     "cancel_workflows": "control",
+    "close_stream": "streams",
     "count_workflows": "listing",
     "dbos_class": "classes",
     "default_required_roles": "roles",
@@ -223,6 +247,7 @@ _EXPORTS: dict[str, str] = {
     "get_all_events": "events",
     "get_event": "events",
     "get_latest_application_version": "versions",
+    "get_result": "handles",
     "get_workflow_status": "listing",
     "import_workflow": "transfer",
     "list_application_versions": "versions",
@@ -234,6 +259,8 @@ _EXPORTS: dict[str, str] = {
     "patch": "patching",
     "pydantic_args_validator": "arguments",
     "random_uuid": "timers",
+    "read_stream": "streams",
+    "read_stream_offset": "streams",
     "recv": "messages",
     "register_type": "serialization",
     "replay_workflow": "replay",
@@ -260,9 +287,12 @@ _EXPORTS: dict[str, str] = {
     "transaction": "transactions",
     "unserved_versions": "versions",
     "update_workflow_attributes": "control",
+    "wait_all": "handles",
+    "wait_first": "handles",
     "workflow": "workflows",
     "workflow_aggregates": "aggregates",
     "workflow_id": "context",
+    "write_stream": "streams",
 }
 
 __all__ = sorted(_EXPORTS)  # pyright: ignore[reportUnsupportedDunderAll]

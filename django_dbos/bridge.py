@@ -7,9 +7,9 @@ does each on the calling thread; :func:`adrive` on the running event loop, with 
 
 import asyncio
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
@@ -41,6 +41,16 @@ class Effect(Protocol):
 
 
 Operation = Generator[Effect, Any, T]
+
+
+@contextmanager
+def on_this_thread() -> Iterator[None]:
+    """What an async body does inside the block that a blocking call made for it comes back to that call's thread."""
+    token = database_threads.set(None)
+    try:
+        yield
+    finally:
+        database_threads.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +104,8 @@ class Body:
         return await result if inspect.isawaitable(result) else result
 
 
-# A wait that is over within this many seconds is not worth a new database connection.
-_GRACE = 0.02
+#: A wait that is over within this many seconds is not worth a new database connection.
+GRACE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,7 @@ class Wait:
 
     signal: Signal
     seconds: float
-    parked: AbstractContextManager[Callable[[], None] | None] = field(default_factory=nullcontext)
+    parked: AbstractContextManager[Callable[[], Any] | None] = field(default_factory=nullcontext)
 
     def perform(self) -> bool:
         """See Effect.perform(); whether the signal came."""
@@ -116,11 +126,11 @@ class Wait:
             conducting.wait(self.signal)
             return True
         with self.parked as close_connections:
-            if self.signal.wait(min(self.seconds, _GRACE)):
+            if self.signal.wait(min(self.seconds, GRACE)):
                 return True
             if close_connections is not None:
                 close_connections()
-            return self.signal.wait(max(self.seconds - _GRACE, 0))
+            return self.signal.wait(max(self.seconds - GRACE, 0))
 
     async def aperform(self) -> bool:
         """See Effect.perform()."""
@@ -128,8 +138,13 @@ class Wait:
         if conducting is not None:
             await conducting.await_(self.signal)
             return True
-        with self.parked:
-            return await self.signal.await_(self.seconds)
+        with self.parked as close_connections:
+            if close_connections is None:
+                return await self.signal.await_(self.seconds)
+            if await self.signal.await_(min(self.seconds, GRACE)):
+                return True
+            await close_connections()
+            return await self.signal.await_(max(self.seconds - GRACE, 0))
 
 
 @dataclass(frozen=True, slots=True)

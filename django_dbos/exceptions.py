@@ -166,6 +166,18 @@ class ResultTimeout(DBOSError, TimeoutError):
     code = "result_timeout"
 
 
+class StreamTimeout(DBOSError, TimeoutError):
+    """Nothing new was written to the stream within the timeout."""
+
+    code = "stream_timeout"
+
+
+class StreamEnded(DBOSError, LookupError):
+    """The stream has ended before this offset."""
+
+    code = "stream_ended"
+
+
 class AwaitedWorkflowCancelled(DBOSError):
     """The workflow whose result was awaited has been cancelled."""
 

@@ -138,6 +138,7 @@ def _finish(execution: Execution, result: Result) -> Operation[Result]:
     if isinstance(execution.fatal, ExecutionAbandoned):
         raise execution.fatal
     result, ending = _ending(execution, result if execution.fatal is None else Result(error=execution.fatal))
+    context.leave(execution.workflow_id)  # who comes to wait from now on may come after the wake-up, and has to look
     if execution.journal.is_write_behind:
         execution.journal.finish(execution.lease, ending)
         return result

@@ -8,7 +8,7 @@ import asyncio
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -31,6 +31,11 @@ class Watch(NamedTuple):
     def channel(self) -> str:
         """The channel that is woken when there may be news of it."""
         return f"{self.kind}:{self.workflow_id}"
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """All channels on which there may be news of it: a stream ends with its workflow."""
+        return (self.channel, outcome_of(self.workflow_id)) if self.kind == STREAM else (self.channel,)
 
 
 class Signal:
@@ -91,26 +96,25 @@ class Hub:
         """Be as new, with nobody waiting."""
         self._lock = threading.Lock()
         self._waiting: defaultdict[str, set[Signal]] = defaultdict(set)
-        self._watches: dict[Signal, Watch] = {}
+        self._watches: dict[Signal, tuple[Watch, ...]] = {}
         #: When somebody was last seen to wait for anything.
         self.watched_at = 0.0
         #: Whether the wake-ups of other processes reach this one at the moment.
         self.is_hearing = False
 
     @contextmanager
-    def listen(self, *channels: str, watch: Watch | None = None) -> Iterator[Signal]:
+    def listen(self, *channels: str, watches: Iterable[Watch] = ()) -> Iterator[Signal]:
         """A signal that is set whenever one of ``channels`` is woken, for as long as the block runs.
 
-        ``watch`` says what is waited for, its channel being one of them.
+        ``watches`` say what is waited for, their channels being among them.
         """
-        signal = Signal()
-        if watch is not None:
-            channels = (*channels, watch.channel)
+        signal, watched = Signal(), tuple(watches)
+        channels = (*channels, *(channel for watch in watched for channel in watch.channels))
         with self._lock:
             for channel in channels:
                 self._waiting[channel].add(signal)
-            if watch is not None:
-                self._watches[signal] = watch
+            if watched:
+                self._watches[signal] = watched
         try:
             yield signal
         finally:
@@ -141,7 +145,7 @@ class Hub:
     def watched(self) -> set[Watch]:
         """Everything that somebody in this process waits for, apart from outcomes."""
         with self._lock:
-            return {watch for watch in self._watches.values() if watch.kind != OUTCOME}
+            return {watch for watches in self._watches.values() for watch in watches if watch.kind != OUTCOME}
 
     @property
     def has_watches(self) -> bool:
@@ -195,7 +199,7 @@ MESSAGE = "message"
 EVENT = "event"
 STREAM = "stream"
 _INTERRUPTION = "interrupt"
-_ENDED_BY_AN_OUTCOME = (OUTCOME, STREAM, _INTERRUPTION)
+_ENDED_BY_AN_OUTCOME = (OUTCOME, _INTERRUPTION)
 
 
 def outcome_of(workflow_id: str) -> str:

@@ -11,7 +11,7 @@ from django.db.transaction import atomic
 
 from . import clock
 from .attempts import Call
-from .bridge import Database, Operation, is_async
+from .bridge import Database, Operation, is_async, on_this_thread
 from .classes import outside_in
 from .clock import monotonic
 from .context import Execution, Result, StepStatus, in_step, read_back, replayed
@@ -113,7 +113,7 @@ class _Attempt:
 
     def _run_body(self) -> Result:
         status = StepStatus(step_id=self.number, current_attempt=self.attempts, max_attempts=self.attempts)
-        with in_step(status):
+        with in_step(status), on_this_thread():
             value = self.call()
         result, self._output, _ = self.execution.dump(Result(value=value), self.name)
         return result

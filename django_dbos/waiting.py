@@ -4,7 +4,7 @@ Subscribe, look, wait to be woken but not for too long, look again. Who waits fo
 workflow's row, and has this process listen to others. That is only a hint; without it the next look finds the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from .conducting import conductor
 from .conf import conf
 from .context import Execution, Result
 from .hub import MESSAGE, OUTCOME, Signal, Watch, hub, interruption_of, local_runner, start_ear
-from .sysdb import vendor, workflows
+from .sysdb import outcomes, vendor
 
 T = TypeVar("T")
 
@@ -64,20 +64,23 @@ def wait_for(
     *,
     execution: Execution | None,
     until: Callable[[], Operation[float | None]],
+    also: Sequence[Watch] = (),
+    takes_news: bool = False,
 ) -> Operation[T | None]:
     """What ``look()`` finds, as soon as it finds something; None if the time is over.
 
     ``until()`` says when that is (monotonic seconds, None: never), and is asked once, when there is a reason to wait.
+    ``also``: further reasons to look. ``takes_news``: what comes with the wake-up is what a look would find.
     """
     channels = [interruption_of(execution.workflow_id)] if execution else []
-    look = _patient(execution, look)
-    with hub.listen(*channels, watch=watch) as signal:
-        waiter = _Waiter(watch, signal, execution)
+    watches, look = (watch, *also), patient(execution, look)
+    with hub.listen(*channels, watches=watches) as signal:
+        waiter = _Waiter(watches, signal, execution)
         found: T | None = None if waiter.will_hear else (yield Shared(look))
         deadline = (yield from until()) if found is None else None
         while found is None and (deadline is None or monotonic() < deadline):
             woken = yield from waiter.wait(deadline)
-            found = signal.news or (yield Shared(look))
+            found = (signal.news if takes_news else None) or (yield Shared(look))
             if found is None and woken and execution is not None:
                 yield from execution.check()
         if found is None and waiter.will_hear:  # no time to hear anything
@@ -88,14 +91,15 @@ def wait_for(
 class _Waiter:
     """How long to wait before the next look, and when to ask to be told."""
 
-    def __init__(self, watch: Watch, signal: Signal, execution: Execution | None) -> None:
-        self._watch = watch
+    def __init__(self, watches: Sequence[Watch], signal: Signal, execution: Execution | None) -> None:
+        self._watches = watches
         self._signal = signal
         self._execution = execution
         self._pause = _FIRST_LOOK
-        self._looks = 0
+        # Who sends a message tells at once; where a runtime runs that is heard, and there is nothing to ask for.
+        self._looks = 1 if watches[0].kind == MESSAGE and local_runner() is not None else 0
         #: Whether what is waited for happens in this process, which makes a look superfluous.
-        self.will_hear = watch.kind == OUTCOME and context.is_here(watch.workflow_id)
+        self.will_hear = all(watch.kind == OUTCOME and context.is_here(watch.workflow_id) for watch in watches)
 
     def wait(self, deadline: float | None) -> Operation[bool]:
         """Wait once; whether something woke us, or might have without our hearing of it."""
@@ -124,14 +128,15 @@ class _Waiter:
         # Who sends a message tells anyway, and where a runtime runs, it listens.
         if conductor.get() is not None:
             return False  # nobody is told anything by a transaction that is never committed
-        return not self.will_hear and (self._watch.kind != MESSAGE or local_runner() is None)
+        return not self.will_hear and (self._watches[0].kind != MESSAGE or local_runner() is None)
 
     def _ask(self) -> None:
         start_ear()
-        if self._watch.kind != MESSAGE:
-            _patient(self._execution, partial(workflows.ask_to_be_told, self._watch.workflow_id))()
+        awaited = [watch.workflow_id for watch in self._watches if watch.kind != MESSAGE]
+        if awaited:
+            patient(self._execution, partial(outcomes.ask_to_be_told, awaited))()
 
 
-def _patient(execution: Execution | None, call: Callable[[], T]) -> Callable[[], T]:
+def patient(execution: Execution | None, call: Callable[[], T]) -> Callable[[], T]:
     """``call``, which waits for the database while it is away if a workflow makes it."""
     return call if execution is None else partial(vendor.patiently, call, pause=execution.lease.pause)

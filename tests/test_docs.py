@@ -42,7 +42,7 @@ RUNNABLE = (
             "schedules",
         )
     ),
-    *(f"docs/{noun}.md" for noun in ("handles", "control", "listing", "worker", "settings", "errors")),
+    *(f"docs/{noun}.md" for noun in ("handles", "streams", "control", "listing", "worker", "settings", "errors")),
     *(f"docs/{noun}.md" for noun in ("patching", "versions", "replay")),
     "docs/testing.md",
     "docs/http.md",

@@ -16,10 +16,22 @@ import pytest
 from django.db import connection
 from django.test import TestCase
 
-from django_dbos.hub import EVENT, MESSAGE, Watch
+from django_dbos.hub import EVENT, MESSAGE, STREAM, Watch
 from django_dbos.models import Workflow
 from django_dbos.states import ExecutorState, WorkflowStatus
-from django_dbos.sysdb import due, events, executors, journal, listing, messages, queues, steps, workflows
+from django_dbos.sysdb import (
+    due,
+    events,
+    executors,
+    journal,
+    listing,
+    messages,
+    outcomes,
+    queues,
+    steps,
+    streams,
+    workflows,
+)
 from django_dbos.sysdb.bulk import Batch, place_many
 from django_dbos.sysdb.group import Entry, write_group
 from django_dbos.sysdb.journal import Checkpoint, Ending, Lease
@@ -72,8 +84,10 @@ _PRESENT = (
        SELECT 'letter-' || id, id, 'topic', '1' FROM dbos_workflow WHERE status = 'PENDING'""",
     """INSERT INTO dbos_event (workflow_id, key, value)
        SELECT id, 'key', '1' FROM dbos_workflow WHERE status = 'PENDING'""",
+    """INSERT INTO dbos_streamentry (workflow_id, key, "offset", value, step)
+       SELECT id, 'key', n, '1', 1 FROM dbos_workflow, GENERATE_SERIES(0, 99) AS n WHERE status = 'PENDING'""",
 )
-_TABLES = "dbos_workflow, dbos_step, dbos_message, dbos_event, dbos_executor, dbos_queue"
+_TABLES = "dbos_workflow, dbos_step, dbos_message, dbos_event, dbos_streamentry, dbos_executor, dbos_queue"
 _ANALYZE = f"ANALYZE {_TABLES}"
 #: Rolled back as all the rest is; without it the tables would hold what earlier tests undid.
 _EMPTY = f"TRUNCATE {_TABLES}"
@@ -158,6 +172,8 @@ def _undone(raw: "psycopg.Connection[Any]", sql: str, parameters: Any) -> dict[s
 def _type(value: Any) -> str:
     """The type under which the driver sends a value; text is for the server to find out."""
     match value:
+        case bool():
+            return "boolean"
         case int():
             return "smallint" if abs(value) < 2**15 else "bigint"
         case float():
@@ -297,14 +313,22 @@ class _Plans:
         plans_of(lambda: steps.load_history(ids)).check("dbos_step_pkey", rows=16)
 
     def test_find_outcome(self) -> None:
-        plans_of(lambda: workflows.find_outcome("done-1")).check(KEY, rows=1)
+        plans_of(lambda: outcomes.find_outcome("done-1")).check(KEY, rows=1)
 
     def test_finished_among(self) -> None:
         ids = [*(f"done-{number}" for number in range(1, 9)), *(f"runs-{number}" for number in range(1, 9))]
-        plans_of(lambda: workflows.finished_among(ids)).check(KEY, rows=16)
+        plans_of(lambda: outcomes.finished_among(ids)).check(KEY, rows=16)
+
+    def test_find_many_outcomes(self) -> None:
+        ids = [*(f"done-{number}" for number in range(1, 9)), *(f"runs-{number}" for number in range(1, 9))]
+        plans_of(lambda: outcomes.find_outcomes(ids)).check(KEY, rows=16)
+        plans_of(lambda: outcomes.first_finished(ids)).check(KEY, rows=16)
+
+    def test_ask_to_be_told_of_many(self) -> None:
+        plans_of(lambda: outcomes.ask_to_be_told([f"runs-{number}" for number in range(1, 17)])).check(KEY, rows=32)
 
     def test_ask_to_be_told(self) -> None:
-        plans_of(lambda: workflows.ask_to_be_told("runs-1")).check(KEY, rows=1)
+        plans_of(lambda: outcomes.ask_to_be_told(["runs-1"])).check(KEY, rows=2)
 
     # -- messages and events
 
@@ -334,6 +358,22 @@ class _Plans:
     def test_which_events_are_set(self) -> None:
         watches = [Watch(EVENT, f"runs-{number}", "key") for number in range(1, 17)]
         plans_of(lambda: events.set_among(watches)).check("dbos_event_pkey", rows=16)
+
+    # -- streams
+
+    def test_write_to_a_stream(self) -> None:
+        plans = plans_of(lambda: streams.append(lease_of(1), 7, "key", "1", "json"))
+        plans.check("dbos_streamentry_pkey", KEY, rows=3)
+
+    def test_read_a_stream(self) -> None:
+        plans_of(lambda: streams.read("runs-1", "key", 90)).check("dbos_streamentry_pkey", KEY, rows=11)
+
+    def test_read_behind_what_is_written(self) -> None:
+        plans_of(lambda: streams.read("runs-1", "key", 100)).check("dbos_streamentry_pkey", KEY, rows=2)
+
+    def test_which_entries_are_written(self) -> None:
+        watches = [Watch(STREAM, f"runs-{number}", "key", 50) for number in range(1, 17)]
+        plans_of(lambda: streams.written_among(watches)).check("dbos_streamentry_pkey", rows=16)
 
     # -- executors: of these there are thousands at most, and few of them live
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from .. import clock
 from ..conf import conf
-from ..hub import STREAM, WORK, Watch, hub, interruption_of, outcome_of
+from ..hub import WORK, hub, interruption_of, outcome_of
 from ..queues import declared_queues
 from ..registry import class_registry, workflow_registry
-from ..sysdb import executors, queues, vendor, versions, watching, workflows
+from ..sysdb import executors, outcomes, queues, vendor, versions, watching
 from ..sysdb.queues import Claimant
 from ..sysdb.steps import History, load_history
 from ..sysdb.workflows import Burst, Claimed
@@ -151,9 +151,8 @@ class Dispatcher(Service):
             return
         self._watch_at = clock.monotonic() + conf.POLL_INTERVAL * (TOLD if hub.is_hearing else 1)
         awaited = hub.awaited()
-        for workflow_id in workflows.finished_among(awaited) if awaited else ():
+        for workflow_id in outcomes.finished_among(awaited) if awaited else ():
             hub.wake(outcome_of(workflow_id))
-            hub.wake(Watch(STREAM, workflow_id).channel)  # nothing more will come
             hub.wake(interruption_of(workflow_id))  # a cancelled one may itself be waiting here
         for watch in watching.news_among(hub.watched()):
             hub.wake(watch.channel)

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import wait
 from contextvars import Context
 from typing import Any
 
@@ -13,6 +14,8 @@ from .crew import Crew
 
 #: Seconds that tasks which were cancelled get to end.
 _CANCELLED = 1.0
+#: How often what still runs is told to end, in seconds.
+_NUDGE = 0.1
 
 
 class Loop:
@@ -44,11 +47,16 @@ class Loop:
                 self._thread.start()
             return self._loop
 
-    def stop(self, timeout: float) -> bool:
-        """Wait for the tasks for at most ``timeout`` seconds, cancel what is left, end the loop."""
+    def stop(self, timeout: float, interrupt: Callable[[], None]) -> bool:
+        """Wait for the tasks for at most ``timeout`` seconds, cancel what is left, end the loop.
+
+        Now and then they are told to end: ``interrupt()``.
+        """
         if self._loop is None or self._thread is None or self._loop.is_closed():
             return True
         closing = asyncio.run_coroutine_threadsafe(self._finish(timeout), self._loop)
+        while not wait([closing], _NUDGE).done:
+            interrupt()  # also what has begun since the last time
         in_time: bool = closing.result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -90,10 +98,11 @@ class GuestLoops:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def stop(self, timeout: float) -> bool:
+    def stop(self, timeout: float, interrupt: Callable[[], None]) -> bool:
         """Wait for the tasks for at most ``timeout`` seconds, and cancel what is left; whether nothing was."""
         deadline, nobody = monotonic() + timeout, threading.Event()
-        for delay in backoff(0.005, 2, 0.1):
+        for delay in backoff(0.005, 2, _NUDGE):
+            interrupt()
             running = [task for task in tuple(self._tasks) if task.get_loop().is_running()]
             if not running or monotonic() >= deadline:
                 break

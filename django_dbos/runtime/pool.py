@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
 
 from .. import context
-from ..bridge import adrive, database_threads, drive
+from ..bridge import GRACE, adrive, database_threads, drive
 from ..clock import monotonic
 from ..execution import execute
 from ..hub import WORK, hub, interruption_of
@@ -23,11 +23,11 @@ from ..sysdb import executors
 from ..sysdb.journal import Journal
 from ..sysdb.steps import History
 from ..sysdb.workflows import Claimed
-from .connections import close_unusable_connections
+from .connections import Handover, close_unusable_connections
 from .crew import Crew
 from .inbox import Inbox
 from .loops import GuestLoops, Loop
-from .slots import Slots
+from .slots import Seat, Slots
 
 logger = logging.getLogger("django_dbos")
 
@@ -44,35 +44,48 @@ class _Job:
 
 
 class _ThreadParking:
-    """A waiting sync workflow gives its slot away, and its thread's connections unless the wait is over at once."""
+    """A waiting sync workflow gives its slot away, and its thread's connections with it."""
 
-    def __init__(self, slots: Slots) -> None:
-        self._slots = slots
+    def __init__(self, seat: Seat, handover: Handover) -> None:
+        self._seat = seat
+        self._handover = handover
 
     @contextmanager
-    def released(self) -> Iterator[Any]:
+    def released(self) -> Iterator[Callable[[], None]]:
         """See Parking.released()."""
-        self._slots.release()
+        self._handover.put_down()
+        self._seat.give()
         try:
-            yield connections.close_all
+            yield self._handover.close_idle
         finally:
-            self._slots.resume()
+            self._seat.take()
+            self._handover.take_up()
 
 
 class _LoopParking:
-    """A waiting async workflow gives its slot away; it holds no connection of its own."""
+    """A waiting async workflow gives its slot away; of connections it has one only if its body used the ORM."""
 
-    def __init__(self, slots: Slots) -> None:
-        self._slots = slots
+    def __init__(self, seat: Seat) -> None:
+        self._seat = seat
+        #: Under which asgiref keeps the body's own thread.
+        self.own_thread: ThreadSensitiveContext | None = None
 
     @contextmanager
-    def released(self) -> Iterator[None]:
+    def released(self) -> Iterator[Callable[[], Awaitable[None]] | None]:
         """See Parking.released()."""
-        self._slots.release()
+        self._seat.give()
         try:
-            yield None
+            yield self.close_connections if self._has_own_thread() else None
         finally:
-            self._slots.resume_at_once()
+            self._seat.take_at_once()
+
+    async def close_connections(self) -> None:
+        """Close those of the body's own thread, if there is one."""
+        if self._has_own_thread():
+            await sync_to_async(connections.close_all)()
+
+    def _has_own_thread(self) -> bool:
+        return self.own_thread in SyncToAsync.context_to_thread_executor
 
 
 class Pool:
@@ -88,6 +101,7 @@ class Pool:
         self._running: Counter[str] = Counter()
         self._count = 0
         self._is_stopping = False
+        self._handover = Handover()
         self._crew = Crew()
         self._loop = Loop(self._crew)
         self._guest_loops = GuestLoops(self._crew) if is_embedded else None
@@ -137,53 +151,58 @@ class Pool:
                 copy_context().run(self._run, job)  # what a body sets in its context is not the next one's
         finally:
             connections.close_all()
+            self._handover.close_idle(0)
             with self._lock:
                 self._threads.discard(threading.current_thread())
 
     def _next_job(self) -> _Job | None:
-        job = self._inbox.take(0)
+        job = self._inbox.take(GRACE)
         if job is None:
-            connections.close_all()  # a thread that has nothing to do holds no connection
+            self._handover.close_idle()  # while there is nothing to do no connection is held
             job = self._inbox.take(_IDLE)
         return job
 
     def _run(self, job: _Job) -> None:
+        seat = Seat(self.slots)
         try:
             if self._is_stopping:
                 return  # it was claimed too late to begin; the runtime hands back all that it owns
+            self._handover.take_up()
             close_unusable_connections()
             database_threads.set(self._crew)
-            drive(self._execution(job, _ThreadParking(self.slots)))
+            drive(self._execution(job, _ThreadParking(seat, self._handover)))
         except BaseException:
             logger.exception("Workflow %s was interrupted", job.claimed.id)
         finally:
-            self._done(job)
+            self._handover.put_down()
+            self._done(job, seat)
 
     async def _arun(self, job: _Job) -> None:
+        seat = Seat(self.slots)
+        parking = _LoopParking(seat)
         try:
-            async with ThreadSensitiveContext() as own_thread:
+            async with ThreadSensitiveContext() as parking.own_thread:
                 try:
-                    await adrive(self._execution(job, _LoopParking(self.slots)))
+                    await adrive(self._execution(job, parking))
                 finally:
-                    if own_thread in SyncToAsync.context_to_thread_executor:  # the body used the ORM on it
-                        await sync_to_async(connections.close_all)()
+                    await parking.close_connections()
         except asyncio.CancelledError:
             logger.info("Workflow %s was interrupted", job.claimed.id)
         except BaseException:
             logger.exception("Workflow %s was interrupted", job.claimed.id)
         finally:
-            self._done(job)
+            self._done(job, seat)
 
     def _execution(self, job: _Job, parking: context.Parking) -> Any:
         return execute(job.claimed, journal=self._journal, parking=parking, history=job.history)
 
-    def _done(self, job: _Job) -> None:
+    def _done(self, job: _Job, seat: Seat) -> None:
         context.leave(job.claimed.id)
         with self._lock:
             self._running[job.claimed.queue_name] -= 1
             if not self._running[job.claimed.queue_name]:
                 del self._running[job.claimed.queue_name]
-        self.slots.release()
+        seat.leave()
 
     def stop(self) -> None:
         """Tell every execution to end at its next durable operation."""
@@ -208,7 +227,7 @@ class Pool:
             while thread.is_alive() and monotonic() < deadline:
                 thread.join(_NUDGE)
                 self.interrupt()  # also what has begun since the last time
-        ended = self._guest_loops is None or self._guest_loops.stop(max(deadline - monotonic(), 0))
-        ended = self._loop.stop(max(deadline - monotonic(), 0)) and ended
+        ended = self._guest_loops is None or self._guest_loops.stop(max(deadline - monotonic(), 0), self.interrupt)
+        ended = self._loop.stop(max(deadline - monotonic(), 0), self.interrupt) and ended
         self._crew.shutdown(wait=ended)
         return ended and not any(thread.is_alive() for thread in threads)

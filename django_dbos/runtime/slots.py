@@ -17,7 +17,10 @@ class Slots:
         self.limit = limit
         self._bounds_claims = bounds_claims
         self._on_release = on_release
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        # Each slot that becomes free wakes one of those who want to go on, not all.
+        self._turn = threading.Condition(lock)
         self._used = 0
         self._resuming = 0
         self._is_open = True
@@ -63,6 +66,7 @@ class Slots:
             self._is_claiming = False
             missed = self._was_released and not self._is_wanted and not is_sated
             self._is_wanted = not is_sated
+            self._changed.notify_all()
         self.untake(unused)
         if missed:  # while it was not wanted yet
             self._on_release()
@@ -80,7 +84,7 @@ class Slots:
         """Give back what was taken and not used."""
         with self._changed:
             self._used -= count
-            self._changed.notify_all()
+            self._turn.notify(count)
 
     def resume(self) -> None:
         """Take a slot again after a wait, as soon as one is free; at once when the runtime stops."""
@@ -88,7 +92,7 @@ class Slots:
             return self.resume_at_once()
         with self._changed:
             self._resuming += 1
-            self._changed.wait_for(lambda: self._used < self.limit or not self._is_open)
+            self._turn.wait_for(lambda: self._used < self.limit or not self._is_open)
             self._resuming -= 1
             self._used += 1
 
@@ -102,3 +106,46 @@ class Slots:
         with self._changed:
             self._is_open = False
             self._changed.notify_all()
+            self._turn.notify_all()
+
+
+class Seat:
+    """The slot of one execution: given away while it waits, taken again when it goes on, given back at its end.
+
+    However many of its operations wait at a time, it has one slot or none.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._lock = threading.Lock()
+        self._is_taken = True
+        self._is_over = False
+
+    def give(self) -> None:
+        """Give the slot away, if it has one."""
+        if self._changes(to=False):
+            self._slots.release()
+
+    def take(self) -> None:
+        """Take a slot again, as soon as one is free."""
+        if self._changes(to=True):
+            self._slots.resume()
+
+    def take_at_once(self) -> None:
+        """See Slots.resume_at_once()."""
+        if self._changes(to=True):
+            self._slots.resume_at_once()
+
+    def leave(self) -> None:
+        """Give the slot back for good: what still waits goes on without one."""
+        with self._lock:
+            gives, self._is_taken, self._is_over = self._is_taken, False, True
+        if gives:
+            self._slots.release()
+
+    def _changes(self, *, to: bool) -> bool:
+        with self._lock:
+            if self._is_over or self._is_taken is to:
+                return False
+            self._is_taken = to
+            return True

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from ..hub import EVENT, MESSAGE, Watch
-from . import events, messages
+from ..hub import EVENT, MESSAGE, STREAM, Watch
+from . import events, messages, streams
 
 #: kind -> those of some watches of that kind of which there are news.
 _LOOKS: Final[dict[str, Callable[[Iterable[Watch]], list[Watch]]]] = {
     MESSAGE: messages.waiting_among,
     EVENT: events.set_among,
+    STREAM: streams.written_among,
 }
 
 

@@ -1,4 +1,4 @@
-"""Workflows as rows: submit one, attach to one, find how one ended."""
+"""Workflows as rows: submit one, attach to one, load one."""
 
 import json
 from collections.abc import Callable, Collection
@@ -11,9 +11,8 @@ from ..clock import monotonic
 from ..exceptions import ConflictingWorkflow, NonExistentWorkflow, QueueDeduplicated, WorkflowIDInUse
 from ..hub import WORK, hub
 from ..models import Step, Workflow
-from ..states import ACTIVE, FINISHED, WorkflowStatus
 from . import vendor
-from .journal import Checkpoint, Ending, Lease, Recorded, explain, insert_checkpoint
+from .journal import Checkpoint, Lease, Recorded, explain, insert_checkpoint
 from .vendor import Dialect, dialect
 
 
@@ -321,43 +320,6 @@ def claimed_by_submission(submission: Submission) -> Claimed:
         instance_name=submission.instance_name,
         is_checked=True,
     )
-
-
-def find_outcome(workflow_id: str) -> Ending | None:
-    """How a workflow ended; None while it has not. An unknown id raises NonExistentWorkflow."""
-    rows = vendor.fetch("SELECT status, output, error, serializer FROM dbos_workflow WHERE id = %s", (workflow_id,))
-    if not rows:
-        raise NonExistentWorkflow(f"There is no workflow with the id {workflow_id!r}.")
-    status, output, error, serializer = rows[0]
-    if status not in FINISHED:
-        return None
-    return Ending(status=WorkflowStatus(status), output=output, error=error, serializer=serializer)
-
-
-@cache
-def _ask_sql() -> str:
-    active = ", ".join(f"'{status}'" for status in sorted(ACTIVE))
-    return f"UPDATE dbos_workflow SET is_awaited = TRUE WHERE id = %s AND NOT is_awaited AND status IN ({active})"  # noqa: S608
-
-
-def ask_to_be_told(workflow_id: str) -> None:
-    """Let whoever writes news of a workflow tell all processes.
-
-    Zero rows: somebody asked before, or it has finished or does not exist. So look again after having asked.
-    """
-    if dialect().notifies:
-        vendor.execute(_ask_sql(), (workflow_id,))
-
-
-@cache
-def _finished_sql(dialect: Dialect) -> str:
-    finished = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
-    return f"SELECT id FROM dbos_workflow WHERE id {dialect.listed} AND status IN ({finished})"  # noqa: S608
-
-
-def finished_among(workflow_ids: Collection[str]) -> list[str]:
-    """Those of these workflows that have finished."""
-    return [row[0] for row in vendor.fetch(_finished_sql(dialect()), [vendor.listed(workflow_ids)])]
 
 
 def load(workflow_id: str) -> Workflow:

@@ -13,12 +13,18 @@ from django.db.transaction import atomic
 from django_dbos import (
     ConfiguredInstance,
     Queue,
+    arecv,
+    asleep,
     astart_workflow,
+    await_first,
     dbos_class,
+    recv,
     scheduled,
+    sleep,
     start_workflow,
     step,
     transaction,
+    wait_all,
     workflow,
 )
 from tests.acceptance.observed import Gate, Ledger
@@ -298,3 +304,50 @@ if os.environ.get(SCHEDULE):
     @workflow
     def every_second(scheduled_at: datetime, started_at: datetime) -> None:
         ticked(scheduled_at)
+
+
+# ---- workflows that wait
+
+
+@workflow
+def receiver() -> int | None:
+    message: int | None = recv(timeout_seconds=3600)
+    return message
+
+
+@workflow
+async def areceiver() -> int | None:
+    message: int | None = await arecv(timeout_seconds=3600)
+    return message
+
+
+@workflow
+def sleeper(seconds: float) -> None:
+    sleep(seconds)
+
+
+@workflow
+async def asleeper(seconds: float) -> None:
+    await asleep(seconds)
+
+
+@workflow
+def ancestor(depth: int, width: int) -> int:
+    """How many workflows there are in a family; the children are started, called and enqueued, in turns."""
+    if depth == 0:
+        return 1
+    started = [start_workflow(aancestor, depth - 1, width) for _ in range(width - 1)]
+    queued = plain.enqueue(ancestor, depth - 1, width)
+    called = ancestor(depth - 1, width)
+    return 1 + called + sum(wait_all([*started, queued]))
+
+
+@workflow
+async def aancestor(depth: int, width: int) -> int:
+    """See ancestor()."""
+    if depth == 0:
+        return 1
+    started = [await astart_workflow(ancestor, depth - 1, width) for _ in range(width - 1)]
+    queued = await plain.aenqueue(aancestor, depth - 1, width)
+    results = [(await await_first([handle])).aget_result() for handle in started]
+    return 1 + await aancestor(depth - 1, width) + await queued.aget_result() + sum([await each for each in results])

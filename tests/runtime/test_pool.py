@@ -1,14 +1,28 @@
 """The pool: its threads, its loop, and the connections of both."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.db import connection
 from django.test import override_settings
 
-from django_dbos import Queue, Runtime, start_workflow, step, workflow
-from django_dbos.models import Workflow
+from django_dbos import (
+    Queue,
+    Runtime,
+    SendMessage,
+    arecv,
+    recv,
+    send,
+    send_bulk,
+    start_workflow,
+    step,
+    workflow,
+)
+from django_dbos.clock import monotonic
+from django_dbos.models import Step, Workflow
 from django_dbos.runtime import crew
 from django_dbos.runtime import pool as pool_module
 from django_dbos.runtime.pool import Pool
@@ -83,6 +97,30 @@ async def pooled_async_steps(count: int) -> list[str]:
 
 
 @workflow
+def pooled_receiver() -> Any:
+    return recv(timeout_seconds=30)
+
+
+@workflow
+async def pooled_async_crowd(count: int) -> list[Any]:
+    return await asyncio.gather(*(arecv(str(number), timeout_seconds=30) for number in range(count)))
+
+
+@workflow
+async def pooled_async_orm_receiver() -> list[int]:
+    before = await Row.objects.acount()
+    await arecv(timeout_seconds=30)
+    return [before, await Row.objects.acount()]
+
+
+@workflow
+async def pooled_async_quitter() -> None:
+    for task in [asyncio.ensure_future(pooled_async_step()) for _ in range(8)]:
+        await asyncio.sleep(0)
+        task.cancel()
+
+
+@workflow
 async def pooled_async_orm(name: str) -> int:
     await Row.objects.acreate(name=name)
     return await Row.objects.acount()
@@ -148,14 +186,70 @@ def test_no_more_run_at_a_time_than_there_are_slots() -> None:
 
 
 @committed
-def test_while_a_workflow_waits_it_holds_no_connection(opened: Opened) -> None:
+def test_who_waits_hands_its_connection_on_and_holds_none(opened: Opened) -> None:
     with Runtime(concurrency=2):
-        handle = start_workflow(pooled_descent, 1)
+        handle = start_workflow(pooled_descent, 5)
         assert inside.acquire(timeout=10)
-        parent = seen[0]
-        eventually(lambda: opened.by(parent) and not opened.still_open(parent))
+        eventually(lambda: opened.still_open("dbos-worker") <= 1)
         gate.set()
-        assert handle.get_result(timeout=10) == 1
+        assert handle.get_result(timeout=10) == 5
+    assert not opened.still_open("dbos-")
+
+
+@committed
+def test_many_that_wake_up_at_once_open_no_more_connections_than_there_are_slots(opened: Opened) -> None:
+    with Runtime(concurrency=3):
+        handles = [start_workflow(pooled_receiver) for _ in range(60)]
+        eventually(lambda: Step.objects.filter(name="DBOS.sleep").count() == 60, 20)
+        eventually(lambda: not opened.still_open("dbos-worker"))
+        before, peak = len(opened.by("dbos-worker")), 0
+        send_bulk([SendMessage(handle.workflow_id, "go") for handle in handles])
+        for handle in handles:
+            peak = max(peak, opened.still_open("dbos-worker"))
+            assert handle.get_result(timeout=20) == "go"
+        assert peak <= 3
+        assert len(opened.by("dbos-worker")) - before < 60, "those that wake up do not each open one"
+        eventually(lambda: not opened.still_open("dbos-worker"))
+
+
+@committed
+def test_an_async_body_that_used_the_orm_holds_no_connection_while_it_waits(opened: Opened) -> None:
+    with Runtime():
+        handle = start_workflow(pooled_async_orm_receiver)
+        eventually(lambda: Step.objects.filter(name="DBOS.sleep").exists())
+        eventually(lambda: opened.by("ThreadPoolExecutor") and not opened.still_open("ThreadPoolExecutor"))
+        send(handle.workflow_id, "go")
+        assert handle.get_result(timeout=10) == [0, 0]
+
+
+@committed
+def test_an_async_workflow_has_one_slot_or_none_however_many_of_its_operations_wait() -> None:
+    with Runtime(concurrency=2) as runtime:
+        handle = start_workflow(pooled_async_crowd, 8)
+        eventually(lambda: Step.objects.filter(name="DBOS.sleep").count() == 8)
+        eventually(lambda: runtime._pool.slots.free == 2)
+        send_bulk([SendMessage(handle.workflow_id, "go", str(number)) for number in range(8)])
+        assert handle.get_result(timeout=10) == ["go"] * 8
+        eventually(lambda: runtime._pool.slots.free == 2)
+
+
+@committed
+def test_a_runtime_that_stops_right_after_a_start_waits_for_nobody() -> None:
+    for _ in range(5):
+        with Runtime(queues=[]) as runtime:
+            handle = start_workflow(pooled_async_crowd, 1)
+            begun = monotonic()
+            assert runtime.stop()
+            assert monotonic() - begun < 10
+        handle.get_status().delete()
+
+
+@committed
+def test_cancelled_tasks_leave_no_connection_behind(opened: Opened) -> None:
+    for _ in range(5):
+        with Runtime():
+            assert start_workflow(pooled_async_quitter).get_result(timeout=10) is None
+        assert not opened.still_open("dbos-")
 
 
 @committed

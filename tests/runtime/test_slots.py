@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from django_dbos.runtime import slots as slots_module
-from django_dbos.runtime.slots import Slots
+from django_dbos.runtime.slots import Seat, Slots
 from tests.support import eventually
 
 
@@ -175,3 +175,32 @@ def test_a_slot_given_back_during_the_claim_that_wants_it_is_told() -> None:
     assert told == []
     slots.end_claim(1, is_sated=False)
     assert told == ["released"]
+
+
+def test_a_seat_is_given_and_taken_once_however_often_it_is_said() -> None:
+    slots = new_slots(1)
+    slots.take_one()
+    seat = Seat(slots)
+    seat.give()
+    seat.give()
+    assert slots.free == 1
+    seat.take()
+    seat.take_at_once()
+    assert slots.free == 0
+    seat.give()
+    seat.leave()
+    assert slots.free == 1
+    seat.take()
+    seat.leave()
+    assert slots.free == 1, "what still waits after the end takes no slot"
+
+
+def test_each_slot_that_becomes_free_lets_one_go_on() -> None:
+    slots = new_slots(1)
+    slots.take_one()
+    resuming = [in_background(slots.resume) for _ in range(5)]
+    eventually(lambda: slots._resuming == 5)
+    for count in range(1, 6):
+        slots.untake(1)
+        eventually(lambda count=count: sum(each.done() for each in resuming) == count)  # type: ignore[misc]
+        assert slots.free == 0
