@@ -34,6 +34,8 @@ CODES = {
     "InvalidArguments": "invalid_arguments",
     "NotAuthorized": "not_authorized",
     "StepTimeout": "step_timeout",
+    "StreamEnded": "stream_ended",
+    "StreamTimeout": "stream_timeout",
     "ReservationUsed": "reservation_used",
     "UnexpectedStep": "unexpected_step",
     "PatchNondeterminism": "patch_nondeterminism",

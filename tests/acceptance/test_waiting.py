@@ -102,7 +102,9 @@ def all_have_ended() -> bool:
 
 
 @pytest.mark.parametrize(
-    ("function", "count"), [(workflows.receiver, SYNC), (workflows.areceiver, ASYNC)], ids=["sync", "async"]
+    ("function", "count"),
+    [(workflows.waiting_receiver, SYNC), (workflows.awaiting_receiver, ASYNC)],
+    ids=["sync", "async"],
 )
 def test_a_few_connections_are_enough_for_all_who_receive(
     worker: WorkerProcess, function: Callable[..., object], count: int
@@ -121,7 +123,9 @@ def test_a_few_connections_are_enough_for_all_who_receive(
 
 
 @pytest.mark.parametrize(
-    ("function", "count"), [(workflows.sleeper, SYNC), (workflows.asleeper, ASYNC)], ids=["sync", "async"]
+    ("function", "count"),
+    [(workflows.waiting_sleeper, SYNC), (workflows.awaiting_sleeper, ASYNC)],
+    ids=["sync", "async"],
 )
 def test_a_few_connections_are_enough_for_all_who_sleep_and_wake_up_together(
     worker: WorkerProcess, function: Callable[..., object], count: int
@@ -137,7 +141,7 @@ def family_size(depth: int, width: int) -> int:
     return 1 if depth == 0 else 1 + (width + 1) * family_size(depth - 1, width)
 
 
-@pytest.mark.parametrize("function", [workflows.ancestor, workflows.aancestor], ids=["sync", "async"])
+@pytest.mark.parametrize("function", [workflows.waiting_ancestor, workflows.awaiting_ancestor], ids=["sync", "async"])
 def test_families_of_five_generations_share_one_slot(
     start_worker: Callable[..., WorkerProcess], function: Callable[..., object]
 ) -> None:

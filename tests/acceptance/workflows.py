@@ -310,44 +310,49 @@ if os.environ.get(SCHEDULE):
 
 
 @workflow
-def receiver() -> int | None:
+def waiting_receiver() -> int | None:
     message: int | None = recv(timeout_seconds=3600)
     return message
 
 
 @workflow
-async def areceiver() -> int | None:
+async def awaiting_receiver() -> int | None:
     message: int | None = await arecv(timeout_seconds=3600)
     return message
 
 
 @workflow
-def sleeper(seconds: float) -> None:
+def waiting_sleeper(seconds: float) -> None:
     sleep(seconds)
 
 
 @workflow
-async def asleeper(seconds: float) -> None:
+async def awaiting_sleeper(seconds: float) -> None:
     await asleep(seconds)
 
 
 @workflow
-def ancestor(depth: int, width: int) -> int:
+def waiting_ancestor(depth: int, width: int) -> int:
     """How many workflows there are in a family; the children are started, called and enqueued, in turns."""
     if depth == 0:
         return 1
-    started = [start_workflow(aancestor, depth - 1, width) for _ in range(width - 1)]
-    queued = plain.enqueue(ancestor, depth - 1, width)
-    called = ancestor(depth - 1, width)
+    started = [start_workflow(awaiting_ancestor, depth - 1, width) for _ in range(width - 1)]
+    queued = plain.enqueue(waiting_ancestor, depth - 1, width)
+    called = waiting_ancestor(depth - 1, width)
     return 1 + called + sum(wait_all([*started, queued]))
 
 
 @workflow
-async def aancestor(depth: int, width: int) -> int:
-    """See ancestor()."""
+async def awaiting_ancestor(depth: int, width: int) -> int:
+    """See waiting_ancestor()."""
     if depth == 0:
         return 1
-    started = [await astart_workflow(ancestor, depth - 1, width) for _ in range(width - 1)]
-    queued = await plain.aenqueue(aancestor, depth - 1, width)
+    started = [await astart_workflow(waiting_ancestor, depth - 1, width) for _ in range(width - 1)]
+    queued = await plain.aenqueue(awaiting_ancestor, depth - 1, width)
     results = [(await await_first([handle])).aget_result() for handle in started]
-    return 1 + await aancestor(depth - 1, width) + await queued.aget_result() + sum([await each for each in results])
+    return (
+        1
+        + await awaiting_ancestor(depth - 1, width)
+        + await queued.aget_result()
+        + sum([await each for each in results])
+    )

@@ -13,7 +13,7 @@ from tests.sysdb.rows import committed, owned, rolled_back, together, workflow
 
 
 def append(value: int, key: str = "key", step: int = 1, *, is_end: bool = False) -> None:
-    streams.append(Lease("w", "me", 1), step, key, str(value), "json", is_end=is_end)
+    streams.append(Lease("w", "writer", 1), step, key, str(value), "json", is_end=is_end)
 
 
 def values(page: streams.Page | None) -> list[str]:
@@ -23,7 +23,7 @@ def values(page: streams.Page | None) -> list[str]:
 
 @rolled_back
 def test_each_stream_counts_from_zero() -> None:
-    owned("w")
+    owned("w", "writer")
     for number in range(3):
         append(number)
     append(7, "other")
@@ -38,7 +38,7 @@ def test_each_stream_counts_from_zero() -> None:
 
 @rolled_back
 def test_an_entry_is_one_statement() -> None:
-    owned("w")
+    owned("w", "writer")
     with statements() as sent:
         append(1)
     assert len(sent) == 1, sent
@@ -46,7 +46,7 @@ def test_an_entry_is_one_statement() -> None:
 
 @rolled_back
 def test_writing_wakes_the_readers() -> None:
-    owned("w")
+    owned("w", "writer")
     with (
         hub.listen(watches=[Watch(STREAM, "w", "key", 0)]) as signal,
         hub.listen(watches=[Watch(STREAM, "x")]) as other,
@@ -68,7 +68,7 @@ def test_writing_wakes_the_readers() -> None:
     ],
 )
 def test_who_lost_the_workflow_writes_nothing(columns: dict[str, object], error: type[BaseException]) -> None:
-    owned("w")
+    owned("w", "writer")
     Workflow.objects.update(**columns)
     with pytest.raises(error):
         append(1)
@@ -77,7 +77,7 @@ def test_who_lost_the_workflow_writes_nothing(columns: dict[str, object], error:
 
 @committed
 def test_writers_at_the_same_time_take_offsets_of_their_own() -> None:
-    owned("w")
+    owned("w", "writer")
 
     def write() -> None:
         for number in range(20):
@@ -89,7 +89,7 @@ def test_writers_at_the_same_time_take_offsets_of_their_own() -> None:
 
 @rolled_back
 def test_a_page_ends_where_the_stream_does() -> None:
-    owned("w")
+    owned("w", "writer")
     assert streams.read("w", "key", 0) is None
     for number in range(3):
         append(number)
@@ -104,7 +104,7 @@ def test_a_page_ends_where_the_stream_does() -> None:
 
 @rolled_back
 def test_what_is_behind_the_end_has_ended_too() -> None:
-    owned("w")
+    owned("w", "writer")
     append(0, is_end=True)
     assert streams.read("w", "key", 5) == streams.Page([], is_last=True)
     assert streams.read("w", "other", 5) is None
@@ -123,7 +123,7 @@ def test_a_finished_workflow_ends_its_streams() -> None:
 
 @rolled_back
 def test_one_look_finds_all_that_was_written() -> None:
-    owned("w")
+    owned("w", "writer")
     append(0)
     append(1, "other")
     wanted = [Watch(STREAM, "w", "key", 0), Watch(STREAM, "w", "key", 1), Watch(STREAM, "w", "other", 0)]
