@@ -4,7 +4,10 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
+from urllib.parse import urlsplit
 
+from ..serialization import register_serializer
+from ..sysdb import vendor
 from .error import DBOSInitializationError
 
 logger = logging.getLogger("django_dbos")
@@ -56,6 +59,19 @@ _ELSEWHERE = frozenset(
 )
 
 
+#: The name of the serializer whose text other languages can read; ours is JSON anyway.
+PORTABLE = "portable_json"
+
+
+class _Adapted:
+    """A program's serializer (serialize, deserialize, name) as one of ours."""
+
+    def __init__(self, theirs: Any) -> None:
+        self.name = str(theirs.name())
+        self.dumps = theirs.serialize
+        self.loads = theirs.deserialize
+
+
 def _name(value: Any) -> Any:
     if not isinstance(value, str) or not value:
         raise DBOSInitializationError(f"name is the application's name, a text, not {value!r}.")
@@ -63,11 +79,14 @@ def _name(value: Any) -> Any:
 
 
 def _serializer(value: Any) -> Any:
-    """Our settings name a serializer; an object's class is its name."""
+    """Our settings name a serializer; one that is given as an object is known by its own name from now on."""
     if isinstance(value, str):
         return value
-    kind = value if isinstance(value, type) else type(value)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    adapted = _Adapted(value)
+    if adapted.name == PORTABLE:
+        return "json"
+    register_serializer(adapted)
+    return adapted.name
 
 
 def _as_it_is(value: Any) -> Any:
@@ -88,12 +107,22 @@ _SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 _ENVIRONMENT: Mapping[str, str] = {"DBOS__APPVERSION": "APPLICATION_VERSION", "DBOS__VMID": "EXECUTOR_ID"}
 
 
+def warn_of_other_database(url: Any) -> None:
+    """Say so if a URL names another database than the one that the package uses."""
+    if not isinstance(url, str) or not url:
+        return
+    mine, theirs = str(vendor.connection().settings_dict["NAME"]), urlsplit(url).path.lstrip("/")
+    if theirs and theirs.rsplit("/", 1)[-1] != mine.rsplit("/", 1)[-1]:
+        logger.warning("The database %r is not used: the tables are in DATABASES[%r]", theirs, vendor.alias())
+
+
 def settings_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """The settings that a config and the environment stand for; raises DBOSInitializationError for what is no key."""
     config = {key: value for key, value in (config or {}).items() if value is not None}
     unknown = sorted(config.keys() - _SETTINGS.keys() - _ELSEWHERE - {"log_level"})
     if unknown:
         raise DBOSInitializationError(f"There is no configuration key {', '.join(unknown)}; see docs/dbos.md.")
+    warn_of_other_database(config.get("system_database_url"))
     if "log_level" in config:
         logger.setLevel(config["log_level"])
     settings = {name: translate(config[key]) for key, (name, translate) in _SETTINGS.items() if key in config}

@@ -2,10 +2,11 @@
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from asgiref.sync import markcoroutinefunction
 
+from ..bridge import Database
 from .error import translated
 
 Translate = Callable[[Any], Any]
@@ -24,32 +25,38 @@ def crossing(call: Callable[..., Any], result: Translate = unchanged) -> Callabl
         try:
             return result(call(*args, **kwargs))
         except BaseException as error:
-            _raise(error)
+            raise_translated(error)
 
     return crossed
 
 
-def acrossing(call: Callable[..., Any], result: Translate = unchanged) -> Callable[..., Any]:
+def acrossing(
+    call: Callable[..., Any], result: Translate = unchanged, *, asks_database: bool = False
+) -> Callable[..., Any]:
     """See crossing(). The call itself is made at once, and what it gives is awaited: numbers are drawn in order."""
 
     @functools.wraps(call)
     def crossed(*args: Any, **kwargs: Any) -> Any:
         try:
-            return _awaited(call(*args, **kwargs), result)
+            return _awaited(call(*args, **kwargs), result, asks_database)
         except BaseException as error:
-            _raise(error)
+            raise_translated(error)
 
     return markcoroutinefunction(crossed)
 
 
-async def _awaited(awaitable: Awaitable[Any], result: Translate) -> Any:
+async def _awaited(awaitable: Awaitable[Any], result: Translate, asks_database: bool) -> Any:
     try:
-        return result(await awaitable)
+        value = await awaitable
+        if asks_database:
+            return await Database(functools.partial(result, value)).aperform()
+        return result(value)
     except BaseException as error:
-        _raise(error)
+        raise_translated(error)
 
 
-def _raise(error: BaseException) -> None:
+def raise_translated(error: BaseException) -> NoReturn:
+    """Raise an error as programs know it."""
     theirs = translated(error)
     if theirs is error:
         raise error

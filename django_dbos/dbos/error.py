@@ -113,7 +113,7 @@ class DBOSMaxStepRetriesExceeded(DBOSException, exceptions.MaxStepRetriesExceede
     number = DBOSErrorCode.MaxStepRetriesExceeded
 
 
-class DBOSNotAuthorizedError(DBOSException):
+class DBOSNotAuthorizedError(DBOSException, exceptions.NotAuthorized):
     """The user has none of the roles that are required."""
 
     number = DBOSErrorCode.NotAuthorized
@@ -155,16 +155,48 @@ class DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded(DBOSException, exceptions.M
     number = DBOSErrorCode.AwaitedWorkflowMaxRecoveryAttemptsExceeded
 
 
+class DBOSPatchNondeterminismError(DBOSException, exceptions.PatchNondeterminism):
+    """A patch was asked for while other tasks of the workflow take steps."""
+
+    number = DBOSErrorCode.PatchNondeterminism
+
+
+class DBOSStepTimeoutError(DBOSException, exceptions.StepTimeout):
+    """An attempt of a step took longer than its timeout."""
+
+    number = DBOSErrorCode.StepTimeout
+
+
 class DBOSConflictingRegistrationError(DBOSException, exceptions.DuplicateRegistration):
     """Two different things are registered under one name."""
 
     number = DBOSErrorCode.ConflictingRegistrationError
 
 
+class DBOSStepNondeterminismError(DBOSException, exceptions.ReservationUsed):
+    """A reserved step was run before."""
+
+    number = DBOSErrorCode.StepNondeterminism
+
+
 class DBOSWorkflowIDInUseError(DBOSException, exceptions.WorkflowIDInUse):
     """This workflow id is already in use."""
 
     number = DBOSErrorCode.WorkflowIDInUse
+
+
+class PortableWorkflowError(DBOSError):
+    """An error that says what it is in plain values, for readers that do not know its class."""
+
+    def __init__(self, message: str, name: str = "PortableWorkflowError", code: Any = None, data: Any = None) -> None:
+        super().__init__(message, name, code, data)
+        self.message = message
+        self.name = name
+        self.code = code  # type: ignore[misc]
+        self.data = data
+
+    def __str__(self) -> str:
+        return self.message
 
 
 #: Our error -> theirs. The rest of ours becomes a DBOSException, unless it is a ValueError or another built-in kind.
@@ -180,7 +212,7 @@ _BUILT_IN = (ValueError, TypeError, TimeoutError, exceptions.RecordedError)
 
 def translated(error: BaseException) -> BaseException:
     """An error of ours as programs know it; any other error as it is."""
-    if isinstance(error, _Numbered) or not isinstance(error, DBOSError | WorkflowInterrupted):
+    if isinstance(error, _Numbered | PortableWorkflowError) or not isinstance(error, DBOSError | WorkflowInterrupted):
         return error
     if isinstance(error, exceptions.BlockingCall):
         return _blocking(error)

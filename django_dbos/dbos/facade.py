@@ -4,11 +4,17 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from .. import context
-from . import decorators, names
+from django.core.management import call_command
+
+from .. import context, versions
+from ..conf import conf
+from ..roles import default_required_roles
+from . import classes, decorators, names, roles
+from .calls import CALLS, current_roles, current_step
 from .config import DBOSConfig
 from .decorators import Decorator
-from .lifecycle import life
+from .error import DBOSException
+from .lifecycle import empty_tables, life, off_the_loop
 
 
 class _Property:
@@ -76,6 +82,18 @@ class DBOS(metaclass=_Names):
         cls._instance = None
 
     @staticmethod
+    def migrate(system_database_url: str | None = None, **ignored: Any) -> None:
+        """Make the tables: ``manage.py migrate`` for the package alone."""
+        off_the_loop(lambda: call_command("migrate", "dbos", database=conf.DATABASE, verbosity=0))
+
+    @staticmethod
+    def reset_system_database(**ignored: Any) -> None:
+        """For tests: delete every row of the package's tables; before launch."""
+        if life.executor_id is not None:
+            raise DBOSException("reset_system_database() has to be called before launch().")
+        off_the_loop(empty_tables)
+
+    @staticmethod
     def listen_queues(queues: Sequence[Any]) -> None:
         """Serve these queues only; before launch."""
         life.listen(queues)
@@ -86,19 +104,22 @@ class DBOS(metaclass=_Names):
     step: ClassVar[Decorator] = staticmethod(decorators.step)
     transaction: ClassVar[Decorator] = staticmethod(decorators.transaction)
     scheduled = staticmethod(decorators.scheduled)
+    dbos_class = staticmethod(classes.dbos_class)
+    required_roles = staticmethod(roles.required_roles)
+    default_required_roles = staticmethod(default_required_roles)
 
     # ---- where the running code is
 
     workflow_id = _Property(context.workflow_id)
     step_id = _Property(context.step_id)
-    step_status = _Property(context.step_status)
+    step_status = _Property(current_step)
     authenticated_user = _Property(context.authenticated_user)
-    authenticated_roles = _Property(context.authenticated_roles)
+    authenticated_roles = _Property(current_roles)
     assumed_role = _Property(context.assumed_role)
     logger = _Property(lambda: logging.getLogger("django_dbos"))
-    executor_id = _Property(lambda: life.executor_id)
+    executor_id = _Property(lambda: life.executor_id or conf.EXECUTOR_ID or "local")
+    application_version = _Property(versions.application_version)
 
 
-for _row in names.TABLE:
-    for _name, _function in _row.functions():
-        setattr(DBOS, _name, staticmethod(_function))
+for _name, _function in CALLS.items():
+    setattr(DBOS, _name, staticmethod(_function))

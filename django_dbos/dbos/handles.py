@@ -3,12 +3,16 @@
 from typing import Any, TypeVar
 
 from .. import context, handles
-from ..bridge import adrive, drive
-from ..exceptions import ResultTimeout
+from ..bridge import Operation, adrive, drive
+from ..exceptions import NonExistentWorkflow, ResultTimeout
 from ..handles import result_operation
+from ..listing import aget_workflow_status, get_workflow_status
+from ..models import Workflow
 from .edges import acrossing, crossing
 from .error import DBOSException
 from .lifecycle import life
+from .raised import as_raised
+from .status import WorkflowStatus, status
 
 R = TypeVar("R")
 
@@ -30,6 +34,11 @@ class WorkflowHandle(handles.WorkflowHandle[R]):
         result: R = _get_result(self.workflow_id, timeout)
         return result
 
+    def get_status(self) -> WorkflowStatus:  # type: ignore[override]
+        """The workflow as it is now; from a workflow's body a recorded step."""
+        found: WorkflowStatus = _get_status(self.workflow_id)
+        return found
+
 
 class WorkflowHandleAsync(handles.WorkflowHandle[R]):
     """A workflow, by its id, for code that awaits."""
@@ -44,15 +53,27 @@ class WorkflowHandleAsync(handles.WorkflowHandle[R]):
         """The workflow's result, or its error raised, once it has finished; to be awaited."""
         return _aget_result(self.workflow_id, timeout)
 
+    def get_status(self) -> Any:
+        """The workflow as it is now; from a workflow's body a recorded step; to be awaited."""
+        return _aget_status(self.workflow_id)
 
-def _patient(workflow_id: str, timeout: float | None) -> Any:
+
+def _patient(workflow_id: str, timeout: float | None) -> Operation[Any]:
     """An operation that waits for a workflow, unless the life ends in which it was asked for."""
-    if context.current() is not None or timeout is not None:
-        return result_operation(workflow_id, timeout)
-    return _while_alive(workflow_id, life.ended)
+    is_bounded = context.current() is not None or timeout is not None
+    waiting = result_operation(workflow_id, timeout) if is_bounded else _while_alive(workflow_id, life.ended)
+    return _as_raised(workflow_id, waiting)
 
 
-def _while_alive(workflow_id: str, lives: int) -> Any:
+def _as_raised(workflow_id: str, waiting: Operation[Any]) -> Operation[Any]:
+    try:
+        return (yield from waiting)
+    except Exception as error:
+        known = as_raised(workflow_id, error)
+    raise known  # not in the block above: the error that the body raised keeps its own context
+
+
+def _while_alive(workflow_id: str, lives: int) -> Operation[Any]:
     while True:
         try:
             return (yield from result_operation(workflow_id, _LOOK))
@@ -66,6 +87,17 @@ def _while_alive(workflow_id: str, lives: int) -> Any:
 
 _get_result = crossing(lambda workflow_id, timeout: drive(_patient(workflow_id, timeout)))
 _aget_result = acrossing(lambda workflow_id, timeout: adrive(_patient(workflow_id, timeout)))
+
+
+def _status_of(row: Workflow | None) -> WorkflowStatus:
+    found = status(row)
+    if found is None:
+        raise NonExistentWorkflow()
+    return found
+
+
+_get_status = crossing(get_workflow_status, _status_of)
+_aget_status = acrossing(aget_workflow_status, _status_of, asks_database=True)
 
 
 def handle(ours: handles.WorkflowHandle[Any]) -> WorkflowHandle[Any]:

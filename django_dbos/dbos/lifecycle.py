@@ -9,15 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from asgiref.sync import SyncToAsync
+from django.apps import apps
 from django.db import connections
 
 from .. import context, hub
 from ..clock import monotonic
-from ..conf import conf
+from ..conf import Settings, conf
 from ..runtime import Runtime
 from ..runtime.ear import stop_ear
 from ..runtime.heart import stop_heart
 from ..sysdb import vendor
+from . import raised
 from .config import settings_of
 from .error import DBOSException
 
@@ -26,6 +28,8 @@ T = TypeVar("T")
 
 #: Seconds that steps which run get to end when a life does; what is cut off goes on in the next one.
 GRACE = 1.0
+#: How many workflows of queues run at a time where nobody says it; what is started runs at once.
+CONCURRENCY = 64
 # How often destroy() looks whether workflows still run, in seconds.
 _LOOK = 0.05
 
@@ -80,7 +84,7 @@ class Life:
             off_the_loop(self._start)
 
     def _start(self) -> None:
-        runtime = Runtime(queues=self._queues, shutdown_timeout=GRACE)
+        runtime = Runtime(queues=self._queues, concurrency=_concurrency(), shutdown_timeout=GRACE, is_embedded=True)
         runtime.start()
         self._runtime = runtime
 
@@ -92,6 +96,7 @@ class Life:
             _close_what_the_loop_used()
             self.ended += 1
             self._queues, conf.overrides = None, {}
+            raised.forget()
             if forget:
                 while self._forget:
                     self._forget.pop()()
@@ -115,9 +120,22 @@ class Life:
         self._forget.append(undo)
 
 
+def _concurrency() -> int:
+    """How many workflows of queues run at a time; programs expect more than our default."""
+    concurrency: int = conf.CONCURRENCY
+    return max(concurrency, CONCURRENCY) if concurrency == Settings.CONCURRENCY else concurrency
+
+
 def _runs_for_others() -> bool:
     """Whether this process is a worker that was started by other means."""
     return hub.local_runner() is not None or context.workflow_id() is not None
+
+
+def empty_tables() -> None:
+    """Delete every row of the package's tables, in one transaction."""
+    with vendor.transaction():
+        for model in apps.get_app_config("dbos").get_models():
+            model._default_manager.using(vendor.alias()).all().delete()
 
 
 def off_the_loop(call: Callable[[], T]) -> T:

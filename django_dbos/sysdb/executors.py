@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from ..clock import monotonic
@@ -167,18 +168,28 @@ def release(executor_id: str, *, workflow_id: str | None = None, epoch: int | No
     return released
 
 
-def surrender(executor_ids: Iterable[str]) -> list[str]:
+def surrender(executor_ids: Iterable[str], *, own_word: str) -> list[str]:
     """Put all that some executors own back on its queue, on demand, be they alive or not; the workflows' ids.
 
+    An executor is named by its id, or by what it begins with (EXECUTOR_ID); ``own_word`` names those of this process.
     Whoever still runs one of them finds at its next write that it was taken away; if the claim comes back to the
     same process, the body that runs there goes on under it.
     """
     with vendor.transaction():
-        found = Workflow.objects.select_for_update().pending().filter(executor_id__in=list(executor_ids))
+        found = Workflow.objects.select_for_update().pending().filter(_named(executor_ids, own_word))
         ids = list(found.order_by("created_at", "id").values_list("pk", flat=True))
         Workflow.objects.filter(pk__in=ids).update(status=WorkflowStatus.ENQUEUED, executor_id="", updated_at=Now())
         wake_workers()
     return ids
+
+
+def _named(executor_ids: Iterable[str], own_word: str) -> Q:
+    wanted = Q(pk__in=[])
+    for name in executor_ids:
+        if name == own_word:
+            wanted |= Q(executor_id__in=sorted(local))
+        wanted |= Q(executor_id=name) | Q(executor_id__startswith=f"{name}-")
+    return wanted
 
 
 def release_strays(executor_id: str, running: Iterable[str], quiet: float) -> int:
