@@ -8,7 +8,7 @@ import django_dbos
 from ..context import authenticated_roles, step_status
 from ..options import SetAuthentication
 from ..sysdb import executors
-from . import names
+from . import handles, names
 from .edges import acrossing, crossing
 from .handles import WorkflowHandle, WorkflowHandleAsync
 from .lifecycle import life, off_the_loop
@@ -77,6 +77,8 @@ class StepReservation:
         self.run_async = acrossing(self._ours.arun)
 
 
+_call(handles.get_result)
+_call(handles.get_result_async)
 CALLS["reserve_step"] = crossing(StepReservation)
 
 

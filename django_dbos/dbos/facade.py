@@ -39,8 +39,10 @@ def _no_such(name: str) -> str:
     plain = name.removesuffix("_async")
     if plain in names.TO_COME:
         return f"DBOS.{name} is not there yet: see docs/dbos.md."
-    there = sorted(known for known in vars(DBOS) if not known.startswith("_"))
-    return f"There is no DBOS.{name}. There are: {', '.join(there)}."
+    if plain == "sql_session":
+        return "There is no DBOS.sql_session: the body of a transaction uses the ORM."
+    there = sorted(known for known in vars(DBOS) if not known.startswith("_") and not known.endswith("_async"))
+    return f"There is no DBOS.{name}. There are: {', '.join(there)}; most have an _async twin."
 
 
 class DBOS(metaclass=_Names):

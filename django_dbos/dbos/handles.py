@@ -89,6 +89,16 @@ _get_result = crossing(lambda workflow_id, timeout: drive(_patient(workflow_id, 
 _aget_result = acrossing(lambda workflow_id, timeout: adrive(_patient(workflow_id, timeout)))
 
 
+def get_result(workflow_id: str, **ignored: Any) -> Any:
+    """The result of a workflow by its id, or its error raised, once it has finished."""
+    return _get_result(workflow_id, None)
+
+
+def get_result_async(workflow_id: str, **ignored: Any) -> Any:
+    """See get_result()."""
+    return _aget_result(workflow_id, None)
+
+
 def _status_of(row: Workflow | None) -> WorkflowStatus:
     found = status(row)
     if found is None:

@@ -154,11 +154,11 @@ def off_the_loop(call: Callable[[], T]) -> T:
 
 
 def _close_what_the_loop_used() -> None:
-    """Close the connections of the thread on which code that awaits meets the database, if this one awaits."""
-    if hub.on_event_loop():
-        closing = SyncToAsync.single_thread_executor.submit(connections.close_all)
+    """Close the connections of the thread on which code that awaits meets the database, if there is one."""
+    executor = SyncToAsync.single_thread_executor
+    if executor._threads:
         with contextlib.suppress(TimeoutError):  # it is busy, and will close them then
-            closing.result(GRACE)
+            executor.submit(connections.close_all).result(GRACE)
 
 
 life = Life()

@@ -172,7 +172,6 @@ TABLE = (
     Name("run_step", arguments=as_they_are),
     # a workflow by its id
     _handle("retrieve_workflow"),
-    Name("get_result"),
     Name("wait_first"),
     _rows("get_workflow_status", _plain, status.status),
     # management
