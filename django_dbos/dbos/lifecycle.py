@@ -18,7 +18,7 @@ from ..conf import Settings, conf
 from ..runtime import Runtime
 from ..runtime.ear import stop_ear
 from ..runtime.heart import stop_heart
-from ..sysdb import vendor
+from ..sysdb import executors, vendor
 from . import raised
 from .config import settings_of
 from .error import DBOSException
@@ -107,6 +107,7 @@ class Life:
             self._runtime.stop()
             self._runtime = None
         stop_heart()
+        executors.own.retire()
         stop_ear()
         vendor.discard_connection()
 

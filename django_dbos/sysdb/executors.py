@@ -266,6 +266,12 @@ class _Own:
             self._is_alive = False
             return True
 
+    def retire(self) -> None:
+        """Stop being alive for good: the next direct call makes this process another executor."""
+        if self.rest(0):
+            with self._lock:
+                self._registration = None
+
     def _used_by_suspicion(self) -> bool:
         return self._registration is not None and self._registration.id in suspects
 
