@@ -5,10 +5,11 @@ from typing import Any
 
 import django_dbos
 
+from .. import awaitables
 from ..context import authenticated_roles, step_status
 from ..options import SetAuthentication
 from ..sysdb import executors
-from . import handles, names
+from . import handles, names, streams
 from .edges import acrossing, crossing
 from .handles import WorkflowHandle, WorkflowHandleAsync
 from .lifecycle import life, off_the_loop
@@ -23,7 +24,7 @@ def _guard(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 #: Every call, by its name.
-CALLS: dict[str, Callable[..., Any]] = names.functions(_guard)
+CALLS: dict[str, Callable[..., Any]] = {**names.functions(_guard), **streams.reading()}
 
 
 def _call(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,6 +80,7 @@ class StepReservation:
 
 _call(handles.get_result)
 _call(handles.get_result_async)
+CALLS["asyncio_wait"] = acrossing(awaitables.asyncio_wait)
 CALLS["reserve_step"] = crossing(StepReservation)
 
 

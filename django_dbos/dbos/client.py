@@ -5,7 +5,7 @@ from typing import Any
 
 from .. import context
 from ..sysdb import vendor
-from . import names
+from . import names, streams
 from .config import warn_of_other_database
 from .lifecycle import off_the_loop
 
@@ -59,7 +59,8 @@ def _send(ours: Callable[..., Any]) -> Callable[..., Any]:
     return send
 
 
-for _name, _function in names.functions(_unguarded, context.outside).items():
+_calls = {**names.functions(_unguarded, context.outside), **streams.reading(context.outside)}
+for _name, _function in _calls.items():
     if _name.removesuffix("_async") not in _NOT_FOR_CLIENTS:
         _known = _name.replace("enqueue_workflow_with_options", "enqueue")
         _adapted = _send(_function) if _name in ("send", "send_async") else _function

@@ -161,6 +161,12 @@ class DBOSPatchNondeterminismError(DBOSException, exceptions.PatchNondeterminism
     number = DBOSErrorCode.PatchNondeterminism
 
 
+class DBOSStreamTimeoutError(DBOSException, exceptions.StreamTimeout):
+    """Nothing new was written to the stream within the timeout."""
+
+    number = DBOSErrorCode.StreamTimeout
+
+
 class DBOSStepTimeoutError(DBOSException, exceptions.StepTimeout):
     """An attempt of a step took longer than its timeout."""
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from django_dbos.dbos import DBOS, SetWorkflowID, error
+from django_dbos.dbos import DBOS, DBOSClient, SetWorkflowID, error
 from tests.models import Product
 from tests.support import eventually
 
@@ -229,3 +229,61 @@ def test_recovery_on_demand(program: Load) -> None:
     may_end.set()
     assert [each.get_result() for each in recovered] == ["done"]
     assert reports.runs == ["held", "collect"]
+
+
+def test_chatter(program: Load) -> None:
+    chatter = program("chatter")
+    DBOS.launch()
+    with SetWorkflowID("talk"):
+        handle = DBOS.start_workflow(chatter.talk, ["a", "b"])
+    assert list(chatter.tokens("talk")) == ["data: begin\n\n", "data: a\n\n", "data: b\n\n"]
+    assert chatter.listen("talk") == "begin a b"
+    assert asyncio.run(chatter.atokens("talk", 1)) == ["a", "b"]
+    assert DBOS.read_stream_offset("talk", "words", 2) == "b"
+    assert list(DBOSClient().read_stream("talk", "words")) == ["begin", "a", "b"]
+    assert handle.get_result() == 2
+    with pytest.raises(error.DBOSNonExistentWorkflowError):
+        list(DBOS.read_stream("nobody", "words"))
+
+
+def test_nothing_new_in_a_stream(program: Load) -> None:
+    chatter = program("chatter")
+    DBOS.launch()
+
+    @DBOS.workflow()
+    def open_ended() -> None:
+        chatter.talk([], is_closed=False)
+        DBOS.write_stream("words", "here")
+        DBOS.recv("end")
+
+    handle = DBOS.start_workflow(open_ended)
+    with pytest.raises(error.DBOSStreamTimeoutError, match="DBOS Error 16"):
+        list(DBOS.read_stream(handle.workflow_id, "words", timeout_seconds=0.05, polling_interval_sec=0.1))
+    DBOS.send(handle.workflow_id, "x", "end")
+    handle.get_result()
+
+
+def test_the_first_of_several(program: Load) -> None:
+    reports = program("reports")
+    DBOS.launch()
+    handles = [DBOS.start_workflow(reports.patient) for _ in range(3)]
+    DBOS.send(handles[1].workflow_id, "x", "go")
+    assert DBOS.wait_first(handles) is handles[1]
+    with pytest.raises(ValueError, match="at least one"):
+        DBOS.wait_first([])
+    for handle in handles:
+        DBOS.send(handle.workflow_id, "x", "go")
+        assert handle.get_result() == "done"
+
+
+def test_the_first_task_is_the_first_again(program: Load) -> None:
+    pipeline = program("pipeline")
+
+    @DBOS.workflow()
+    async def race() -> list[int]:
+        tasks = [asyncio.create_task(pipeline.fetch(page)) for page in range(3)]
+        done, pending = await DBOS.asyncio_wait(tasks)
+        return [*sorted(task.result() for task in done), len(pending)]
+
+    DBOS.launch()
+    assert asyncio.run(race()) == [0, 10, 20, 0]
