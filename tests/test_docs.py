@@ -43,9 +43,7 @@ RUNNABLE = (
         )
     ),
     *(f"docs/{noun}.md" for noun in ("handles", "streams", "control", "listing", "worker", "settings", "errors")),
-    *(f"docs/{noun}.md" for noun in ("patching", "versions", "replay")),
-    "docs/testing.md",
-    "docs/http.md",
+    *(f"docs/{noun}.md" for noun in ("patching", "versions", "replay", "dbos", "testing", "http")),
 )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from django.core.management import call_command
 
@@ -15,6 +15,8 @@ from .config import DBOSConfig
 from .decorators import Decorator
 from .error import DBOSException
 from .lifecycle import empty_tables, life, off_the_loop
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Property:
@@ -109,6 +111,15 @@ class DBOS(metaclass=_Names):
     dbos_class = staticmethod(classes.dbos_class)
     required_roles = staticmethod(roles.required_roles)
     default_required_roles = staticmethod(default_required_roles)
+
+    @staticmethod
+    def register_instance(instance: object) -> None:
+        """Nothing is left to do: a DBOSConfiguredInstance is registered by its making."""
+
+    @staticmethod
+    def alert_handler(function: F) -> F:
+        """Nothing calls it: alerts come from a control plane that does not exist here."""
+        return function
 
     # ---- where the running code is
 

@@ -1,12 +1,14 @@
 """Programs as they are written for DBOS Transact for Python run with our imports."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import ModuleType
 
 import pytest
+from django.test import RequestFactory
 
 from django_dbos.dbos import DBOS, DBOSClient, SetWorkflowID, error
 from tests.models import Product
@@ -287,3 +289,26 @@ def test_the_first_task_is_the_first_again(program: Load) -> None:
 
     DBOS.launch()
     assert asyncio.run(race()) == [0, 10, 20, 0]
+
+
+def test_progress(program: Load, rf: RequestFactory) -> None:
+    progress = program("progress")
+    DBOS.launch()
+    for _ in range(2):
+        assert progress.start_background_task(rf.post("/"), "task-1", 4).status_code == 202
+    DBOS.get_result("task-1")
+    assert json.loads(progress.last_step(rf.get("/"), "task-1").content) == {"step": 4, "status": "SUCCESS"}
+    assert progress.last_step(rf.get("/"), "task-2").status_code == 404
+    assert len(DBOS.list_workflows(name="background_task")) == 1
+
+
+def test_a_step_by_the_clock() -> None:
+    ticks: list[datetime] = []
+
+    @DBOS.scheduled("* * * * * *")
+    @DBOS.step(name="ticking step")
+    def step(scheduled: datetime, actual: datetime) -> None:
+        ticks.append(scheduled)
+
+    DBOS.launch()
+    eventually(lambda: ticks)
