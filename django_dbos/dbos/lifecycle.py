@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from asgiref.sync import SyncToAsync
 from django.apps import apps
 from django.db import connections
 
-from .. import context, hub
+from .. import checks, context, hub
 from ..clock import monotonic
 from ..conf import Settings, conf
 from ..runtime import Runtime
@@ -21,7 +22,7 @@ from ..runtime.heart import stop_heart
 from ..sysdb import executors, vendor
 from . import raised
 from .config import settings_of
-from .error import DBOSException
+from .error import DBOSException, DBOSInitializationError
 
 logger = logging.getLogger("django_dbos")
 T = TypeVar("T")
@@ -84,6 +85,9 @@ class Life:
             off_the_loop(self._start)
 
     def _start(self) -> None:
+        missing = vendor.patiently(lambda: checks.missing_tables(conf.DATABASE), pause=time.sleep)
+        if missing:
+            raise DBOSInitializationError(missing)
         runtime = Runtime(queues=self._queues, concurrency=_concurrency(), shutdown_timeout=GRACE, is_embedded=True)
         runtime.start()
         self._runtime = runtime
@@ -91,7 +95,6 @@ class Life:
     def destroy(self, *, forget: bool, patience: float) -> None:
         """Stop the worker after at most ``patience`` seconds for what runs, and with ``forget`` unlearn everything."""
         with self._lock:
-            self._is_ours = self._is_ours or self._runtime is not None
             off_the_loop(lambda: self._stop(patience))
             _close_what_the_loop_used()
             self.ended += 1
@@ -104,8 +107,8 @@ class Life:
     def _stop(self, patience: float) -> None:
         if self._runtime is not None:
             self._await_running(patience)
-            self._runtime.stop()
-            self._runtime = None
+            runtime, self._runtime = self._runtime, None
+            runtime.stop()
         stop_heart()
         executors.own.retire()
         stop_ear()

@@ -5,11 +5,12 @@ import logging
 import threading
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 
 from django_dbos import DBOS
 from django_dbos.dbos import error
 from django_dbos.hub import local_runner
+from django_dbos.models import Executor
 from django_dbos.registry import workflow_registry
 from tests.support import eventually
 
@@ -183,3 +184,15 @@ def test_a_name_that_is_not_there_says_what_is() -> None:
 def test_a_configuration_key_that_is_none_is_refused() -> None:
     with pytest.raises(error.DBOSInitializationError, match="nmae"):
         DBOS(config={"nmae": "typo"})  # type: ignore[arg-type]
+
+
+def test_without_its_tables_it_does_not_launch() -> None:
+    with connection.schema_editor() as editor:
+        editor.alter_db_table(Executor, "dbos_executor", "dbos_executor_gone")
+    try:
+        with pytest.raises(error.DBOSInitializationError, match="manage.py migrate"):
+            DBOS.launch()
+    finally:
+        with connection.schema_editor() as editor:
+            editor.alter_db_table(Executor, "dbos_executor_gone", "dbos_executor")
+    assert local_runner() is None
