@@ -78,7 +78,7 @@ class Dispatcher(Service):
         """The queues that this process serves."""
         if self._only_queues is not None:
             return [_STARTED, *self._only_queues]
-        return [_STARTED, *sorted({*declared_queues(), *self._limits})]
+        return [_STARTED, *sorted({*self._declared, *self._limits})]
 
     def _claim(self, free: int, claimed: list[Claimed]) -> bool:
         """Claim up to ``free`` workflows into ``claimed``, which holds what is ours also if a later statement fails.
@@ -113,11 +113,12 @@ class Dispatcher(Service):
 
     def _declare_new_queues(self) -> None:
         """Write down the limits of queues that the code has declared since the last look."""
-        new = {name: queue.limits for name, queue in declared_queues().items() if self._declared.get(name) is not queue}
+        declared = declared_queues()
+        new = {name: queue.limits for name, queue in declared.items() if self._declared.get(name) is not queue}
         if new:
             queues.declare(new)
-            self._declared = declared_queues()
             self._limits_until = 0.0
+        self._declared = declared  # what is declared from now on is claimed from once its limits are known
 
     def _quota(self, name: str, free: int) -> int:
         """How many workflows of a queue this process may take now."""

@@ -190,7 +190,7 @@ def test_without_its_tables_it_does_not_launch() -> None:
     with connection.schema_editor() as editor:
         editor.alter_db_table(Executor, "dbos_executor", "dbos_executor_gone")
     try:
-        with pytest.raises(error.DBOSInitializationError, match="manage.py migrate"):
+        with pytest.raises(error.DBOSInitializationError, match="migrate"):
             DBOS.launch()
     finally:
         with connection.schema_editor() as editor:

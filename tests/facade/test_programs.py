@@ -83,8 +83,8 @@ def test_clock(program: Load) -> None:
     (first, started), (second, _) = clock.ticks[:2]
     assert second - first == timedelta(seconds=1)
     assert first <= started
-    ids = [status.workflow_id for status in DBOS.list_workflows(name="every_second")]
-    assert ids[0] == f"sched-every_second-{first:%Y-%m-%dT%H:%M:%SZ}"
+    ids = [status.workflow_id for status in DBOS.list_workflows(name="ring")]
+    assert ids[0] == f"sched-ring-{first:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def test_fetchers(program: Load) -> None:

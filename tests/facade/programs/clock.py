@@ -16,5 +16,5 @@ def note(scheduled: datetime, actual: datetime) -> None:
 
 @DBOS.scheduled("* * * * * *")
 @DBOS.workflow()
-def every_second(scheduled_time: datetime, actual_time: datetime) -> None:
+def ring(scheduled_time: datetime, actual_time: datetime) -> None:
     note(scheduled_time, actual_time)
