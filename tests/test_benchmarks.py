@@ -43,20 +43,25 @@ def results() -> dict[str, Any]:
 def test_a_workload_runs_and_leaves_nothing_behind(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     server = sibling(os.environ["DATABASE_URL"], "postgres")
+    before = databases_of_benchmarks()
     words = ("transactions", "--reps", "2", "--scale", "0.002", "--json", str(file))
     done = run_python("-m", "benchmarks", *words, env={**NO_PEERS, "DATABASE_URL": server})
     assert done.returncode == 0, done.stderr
     assert re.search(r"^one row each, transactions/s +[\d.,]+ +[\d.,]+ \([\d.,]+x\)", done.stdout, re.MULTILINE)
     (measured,) = json.loads(file.read_text())["lines"]
     assert {who: len(values) for who, values in measured["values"].items()} == {"PostgreSQL": 2, "django-dbos": 2}
+    assert not [name for name in databases_of_benchmarks() - before if is_left_behind(name)]
+
+
+def databases_of_benchmarks() -> set[str]:
+    """The databases that runs have made on this server, ours and those of others."""
     with connection._nodb_cursor() as cursor:
         cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE 'benchmarks\\_%%'")
-        running = [name for (name,) in cursor.fetchall() if _is_gone(name)]
-    assert not running
+        return {name for (name,) in cursor.fetchall()}
 
 
-def _is_gone(database: str) -> bool:
-    """Whether the process that made a database has ended; other runs may be on."""
+def is_left_behind(database: str) -> bool:
+    """Whether the process that made a database has ended."""
     return not psutil.pid_exists(int(re.findall(r"\d+", database)[0]))
 
 
