@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from .listing import list_queued_workflows as list_queued_workflows
     from .listing import list_workflow_steps as list_workflow_steps
     from .listing import list_workflows as list_workflows
+    from .logs import logger as logger
     from .messages import SendMessage as SendMessage
     from .messages import arecv as arecv
     from .messages import asend as asend
@@ -254,6 +255,7 @@ _EXPORTS: dict[str, str] = {
     "list_queued_workflows": "listing",
     "list_workflow_steps": "listing",
     "list_workflows": "listing",
+    "logger": "logs",
     "make_pydantic_args_validator": "arguments",
     "now": "timers",
     "patch": "patching",
