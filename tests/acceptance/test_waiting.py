@@ -24,8 +24,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 FULL = (1000, 10_000)
 SYNC, ASYNC = FULL if os.environ.get("DBOS_TEST_WAITING") == "full" else (300, 2000)
 
-#: The connections of one worker: one for each of the 16 that run at a time by default, and four of its own.
-CONNECTIONS = 20
+#: The most connections of one worker that runs nothing but waits, and of one whose workflows all wait.
+CONNECTIONS, IDLE = 20, 5
 #: How long the slowest machine may take, in seconds.
 PATIENCE = 300.0
 #: What a waiting workflow may occupy, in kilobytes; far more than docs/worker.md says, and far less than a leak would.
@@ -113,6 +113,7 @@ def test_a_few_connections_are_enough_for_all_who_receive(
     with watched_connections() as seen:
         handles = enqueued(function, count)
         eventually(all_wait(count), PATIENCE)
+        eventually(lambda: connections_of_others() <= IDLE, PATIENCE)
         each = (resident(worker.pid) - idle) / count
         send_bulk([SendMessage(handle.workflow_id, place) for place, handle in enumerate(handles)])
         eventually(all_have_ended, PATIENCE)

@@ -333,7 +333,7 @@ async def awaiting_sleeper(seconds: float) -> None:
 
 @workflow
 def waiting_ancestor(depth: int, width: int) -> int:
-    """How many workflows there are in a family; the children are started, called and enqueued, in turns."""
+    """How many workflows there are in a family: of its children one is called, one enqueued, the others started."""
     if depth == 0:
         return 1
     started = [start_workflow(awaiting_ancestor, depth - 1, width) for _ in range(width - 1)]
