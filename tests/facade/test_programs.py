@@ -170,6 +170,8 @@ def test_reports(program: Load) -> None:
     assert DBOS.get_workflow_status("report").was_forked_from is True
 
 
+# What is deleted is deleted with the checkpoints that transactions left on other databases.
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_reports_that_are_stopped(program: Load) -> None:
     reports = program("reports")
     DBOS.launch()
