@@ -67,7 +67,8 @@ class Signal:
     def wait(self, timeout: float | None = None) -> bool:
         """Block for at most ``timeout`` seconds; whether a wake-up came."""
         woken = self._flag.wait(timeout)
-        self._flag.clear()
+        if woken:  # one that comes as the time runs out is for the next wait
+            self._flag.clear()
         return woken
 
     async def await_(self, timeout: float | None = None) -> bool:
@@ -81,8 +82,7 @@ class Signal:
                 await self._loop_flag.wait()
         except TimeoutError:
             return False
-        finally:
-            self._flag.clear()
+        self._flag.clear()
         return True
 
 

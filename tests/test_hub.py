@@ -128,6 +128,23 @@ def test_whom_somebody_waits_for_is_known(hub: Hub) -> None:
     assert hub.awaited() == set()
 
 
+class Late(threading.Event):
+    """An event that is set just after a wait for it has timed out."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """See Event.wait()."""
+        woken = super().wait(0)
+        self.set()
+        return woken
+
+
+def test_a_wake_up_that_comes_as_the_time_runs_out_is_kept_for_the_next_wait(hub: Hub) -> None:
+    with hub.listen("a") as signal:
+        signal._flag = Late()
+        assert not signal.wait(0)
+        assert signal.wait(0)
+
+
 def test_a_signal_whose_loop_has_ended_can_still_be_set(hub: Hub) -> None:
     with hub.listen("a") as signal:
         assert not asyncio.run(signal.await_(0))
