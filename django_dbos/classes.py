@@ -71,7 +71,7 @@ def bound(definition: WorkflowDefinition, args: tuple[Any, ...]) -> tuple[Workfl
         args = (definition.receiver, *args)
     if args and is_method_of(args[0], definition.function):
         return replace(definition, receiver=args[0]), args[1:]
-    return replace(definition, receiver=None), args
+    return (definition if definition.receiver is None else replace(definition, receiver=None)), args
 
 
 def is_method_of(receiver: Any, function: Callable[..., Any]) -> bool:

@@ -90,7 +90,9 @@ def run_body(execution: Execution, claimed: Claimed) -> Operation[Result]:
         execution.is_dead_letter = True
         return Result(error=MaxRecoveryAttemptsExceeded(f"Started {claimed.attempts} times without finishing."))
     try:
-        definition = replace(definition, receiver=receiver_of(definition, claimed.class_name, claimed.instance_name))
+        receiver = receiver_of(definition, claimed.class_name, claimed.instance_name)
+        if receiver is not definition.receiver:
+            definition = replace(definition, receiver=receiver)
     except InvalidOption as error:  # a row that nobody can run; what only this process cannot run is handed back
         return Result(error=error)
     try:

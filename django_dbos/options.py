@@ -117,6 +117,9 @@ def as_body_of(identity: Identity) -> Iterator[None]:
 @contextmanager
 def acting_as(identity: Identity) -> Iterator[None]:
     """A block on behalf of ``identity``."""
+    if _ambient.get().identity is identity:
+        yield
+        return
     token = _ambient.set(replace(_ambient.get(), identity=identity))
     try:
         yield

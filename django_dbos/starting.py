@@ -57,20 +57,28 @@ class Start:
     ) -> Submission:
         """The row to insert; what cannot be stored raises SerializationError here, before anything is written."""
         inputs, serializer = serialization.dump_call(self.args, self.kwargs, serializer=self.serializer)
-        template = self.template(parent)
         if chosen is not None:
-            return replace(template, id=chosen.id, must_be_new=chosen.must_be_new, inputs=inputs, serializer=serializer)
+            return self.template(parent, chosen.id, inputs, serializer, must_be_new=chosen.must_be_new)
         new_id = uuid7() if parent is None else f"{parent.workflow_id}-{number}"
-        return replace(template, id=new_id, inputs=inputs, serializer=serializer)
+        return self.template(parent, new_id, inputs, serializer)
 
-    def template(self, parent: Execution | None) -> Submission:
-        """The row without its id and inputs."""
+    def template(
+        self,
+        parent: Execution | None,
+        workflow_id: str = "",
+        inputs: str = "",
+        serializer: str = "",
+        *,
+        must_be_new: bool = False,
+    ) -> Submission:
+        """The row; of many that are alike, without what differs."""
         said, version = self.options, self.options.application_version
         return Submission(
-            id="",
+            id=workflow_id,
             name=self.name,
-            inputs="",
-            serializer="",
+            inputs=inputs,
+            serializer=serializer,
+            must_be_new=must_be_new,
             class_name=self.class_name,
             instance_name=self.instance_name,
             queue_name=self.queue_name or "",
@@ -121,7 +129,9 @@ def prepared(start: Start, parent: Execution | None = None) -> Operation[Start]:
     called_on = definition.called_on(start.args)
     identity = yield from identified(definition.function, called_on, said.identity, parent)
     args, kwargs = validated(definition, start.args, start.kwargs)
-    return replace(start, args=args, kwargs=kwargs, options=replace(said, identity=identity))
+    if identity is not said.identity:
+        start = replace(start, options=replace(said, identity=identity))
+    return start if args is start.args and kwargs is start.kwargs else replace(start, args=args, kwargs=kwargs)
 
 
 def start_operation(start: Start) -> Operation[WorkflowHandle[Any]]:
