@@ -33,12 +33,12 @@ class Handover:
 
     def put_down(self) -> None:
         """Leave this thread's open connections for others."""
-        mine = [each for each in connections.all(initialized_only=True) if not each.in_atomic_block]
-        for connection in mine:
+        mine = connections.all(initialized_only=True)
+        is_open = [each for each in mine if each.connection is not None and not each.in_atomic_block]
+        for connection in is_open:
             del connections[connection.alias]
             if not connection.allow_thread_sharing:
                 connection.inc_thread_sharing()
-        is_open = [each for each in mine if each.connection is not None]
         if is_open:
             with self._lock:
                 self._left.append((monotonic(), is_open))
