@@ -221,8 +221,7 @@ def step_operation(execution: Execution, number: int, name: str, call: Call, pol
     recorded = execution.recall(number, name)
     if recorded is not None:
         return (yield from replayed(recorded))
-    execution.look_up()
-    yield from execution.settle()
+    yield from execution.begin()
     started = monotonic()
     result, attempts = yield from attempt(execution, number, call, policy)
     result = yield from execution.keep(result, number=number, name=name, started=started, attempts=attempts)

@@ -67,8 +67,7 @@ def _recorded(
     if recorded is not None:
         places = yield from replayed(recorded)
     else:
-        execution.look_up()
-        yield from execution.settle()
+        yield from execution.begin()
         started = monotonic()
         done, _ = yield Body(wait)
         execution.look_up()

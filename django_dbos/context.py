@@ -153,6 +153,11 @@ class Execution:
         """Raises what the execution has to stop for, by the database's word."""
         yield Shared(partial(self.journal.check, self.lease))
 
+    def begin(self) -> Operation[None]:
+        """What comes before every durable operation that is not recorded yet: look_up() and settle()."""
+        self.look_up()
+        yield from self.settle()
+
     def settle(self) -> Operation[None]:
         """The barrier before a durable operation: what was recorded is durable, or it raises why it is not."""
         if not self.journal.is_settled(self.lease):

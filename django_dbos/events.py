@@ -96,8 +96,7 @@ def _get_recorded(execution: Execution, numbers: tuple[int, int], watch: Watch, 
     recorded = execution.recall(number, GET_EVENT)
     if recorded is not None:
         return (yield from replayed(recorded))
-    execution.look_up()
-    yield from execution.settle()
+    yield from execution.begin()
     started = monotonic()
     found = yield from wait_for(
         watch,

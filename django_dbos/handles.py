@@ -80,8 +80,7 @@ def recorded_result(execution: Execution, number: int, workflow_id: str, timeout
     recorded = execution.recall(number, GET_RESULT)
     if recorded is not None:
         return (yield from replayed(recorded))
-    execution.look_up()
-    yield from execution.settle()
+    yield from execution.begin()
     started = monotonic()
     result = yield from await_result(workflow_id, timeout, execution)
     return (yield from record_result(execution, number, workflow_id, result, started))
@@ -235,8 +234,7 @@ def _recorded(
     recorded = execution.recall(number, name)
     if recorded is not None:
         return (yield from replayed(recorded))
-    execution.look_up()
-    yield from execution.settle()
+    yield from execution.begin()
     started = monotonic()
     result = yield from wait(execution)
     result = yield from execution.keep(result, number=number, name=name, started=started)

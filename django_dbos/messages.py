@@ -158,8 +158,7 @@ def _recv(execution: Execution, numbers: tuple[int, int], topic: str, seconds: f
     recorded = execution.recall(number, RECV)
     if recorded is not None:
         return (yield from replayed(recorded))
-    execution.look_up()
-    yield from execution.settle()
+    yield from execution.begin()
     started = monotonic()
 
     message = yield from wait_for(

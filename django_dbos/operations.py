@@ -38,8 +38,7 @@ def _recorded(execution: Execution, number: int, name: str, call: Callable[[], A
     recorded = execution.recall(number, name)
     if recorded is not None:
         return (yield from replayed(recorded))
-    execution.look_up()
-    yield from execution.settle()
+    yield from execution.begin()
     started = monotonic()
     try:
         result = Result(value=(yield Shared(call)))
@@ -70,8 +69,7 @@ def committed(execution: Execution, number: int, name: str, write: Callable[[], 
     recorded = execution.recall(number, name)
     if recorded is not None:
         return (yield from replayed(recorded))
-    execution.look_up()
-    yield from execution.settle()
+    yield from execution.begin()
     started = monotonic()
     try:
         result: Result = yield Shared(partial(commit_with_checkpoint, execution, number, name, write, started))

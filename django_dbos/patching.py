@@ -75,7 +75,6 @@ def _old_way() -> Operation[bool]:
 
 def _new_way(execution: Execution, number: int, marker: str) -> Operation[bool]:
     if execution.recall(number, marker) is None:
-        execution.look_up()
-        yield from execution.settle()
+        yield from execution.begin()
         yield from execution.keep(Result(value=True), number=number, name=marker, started=monotonic())
     return True

@@ -177,8 +177,7 @@ def _permitted(
         identity = yield from identified(function, args, ambient().identity, execution)
     except NotAuthorized as denial:
         operation.close()
-        execution.look_up()
-        yield from execution.settle()
+        yield from execution.begin()
         result = yield from execution.keep(Result(error=denial), number=number, name=name, started=monotonic())
         return result.unwrap()
     with acting_as(identity):

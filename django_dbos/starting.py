@@ -203,8 +203,7 @@ def start_child(
     recorded = parent.recall(number, start.name)
     if recorded is not None:
         return (yield from _recorded_child(recorded))
-    parent.look_up()
-    yield from parent.settle()
+    yield from parent.begin()
     now = monotonic()
     try:
         start = yield from prepared(start, parent)

@@ -152,8 +152,7 @@ class _Reader:
             found: Found = yield from replayed(recorded)
             self.offset += len(found)
             return found
-        execution.look_up()
-        yield from execution.settle()
+        yield from execution.begin()
         started = monotonic()
         try:
             result = Result(value=(yield from self._next(execution)))

@@ -173,8 +173,7 @@ def transaction_operation(
     recorded = execution.recall(number, name)
     if recorded is not None:
         return (yield from replayed(recorded))
-    execution.look_up()
-    yield from execution.settle()
+    yield from execution.begin()
     result = yield Database(_Attempt(execution, number, name, call, options).run)
     return result.unwrap()
 

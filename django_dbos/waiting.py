@@ -44,8 +44,7 @@ def recorded_deadline(execution: Execution, number: int, seconds: float) -> Oper
     recorded = execution.recall(number, SLEEP)
     if recorded is not None:
         return recorded.completed
-    execution.look_up()
-    yield from execution.settle()
+    yield from execution.begin()
     now = monotonic()
     yield from execution.keep(Result(), number=number, name=SLEEP, started=now, completed=now + seconds)
     yield from execution.settle()
