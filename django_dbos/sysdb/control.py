@@ -12,7 +12,7 @@ from typing import Any, Final
 from django.db.models.functions import Now
 
 from ..exceptions import NonExistentWorkflow, UnfinishedWorkflow
-from ..hub import hub, interruption_of, outcome_of
+from ..hub import interruption_of, outcome_of
 from ..models import Event, EventHistory, Message, Step, StreamEntry, Workflow
 from ..states import ACTIVE, FINISHED, WAITING, WorkflowStatus, expected
 from . import vendor
@@ -97,12 +97,7 @@ def _cancel_batch(workflow_ids: list[str]) -> int:
 def _wake(channels: Iterable[str]) -> None:
     channels = list(channels)
     vendor.notify(*channels)
-    vendor.connection().on_commit(lambda: _wake_here(channels))
-
-
-def _wake_here(channels: list[str]) -> None:
-    for channel in channels:
-        hub.wake(channel)
+    vendor.wake_on_commit(*channels)
 
 
 def cancel_trees(workflow_ids: Collection[str]) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import cache
 
-from ..hub import EVENT, Watch, hub
+from ..hub import EVENT, Watch
 from ..models import Event
 from . import vendor
 from .journal import IS_PENDING, Lease, explain
@@ -38,7 +38,7 @@ def set_event(lease: Lease, step: int, key: str, value: str, serializer: str) ->
         explain(lease)
     vendor.execute(_HISTORY_SQL, (lease.workflow_id, key, step, value, serializer))
     channel = Watch(EVENT, lease.workflow_id).channel
-    vendor.connection().on_commit(lambda: hub.wake(channel))
+    vendor.wake_on_commit(channel)
 
 
 def find_event(workflow_id: str, key: str) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from ..clock import monotonic
 from ..conf import conf
-from ..hub import WORK, hub, start_heart
+from ..hub import WORK, start_heart
 from ..ids import uuid7
 from ..models import Executor, Workflow
 from ..states import ExecutorState, WorkflowStatus
@@ -225,7 +225,7 @@ def prune(retention: float) -> int:
 def wake_workers() -> None:
     """Tell every worker, once the current transaction commits, that there is work."""
     vendor.notify(WORK)
-    vendor.connection().on_commit(lambda: hub.wake(WORK))
+    vendor.wake_on_commit(WORK)
 
 
 class _Own:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from ..exceptions import NonExistentWorkflow
-from ..hub import MESSAGE, Watch, hub
+from ..hub import MESSAGE, Watch
 from ..ids import uuid7
 from ..models import Workflow
 from . import vendor
@@ -72,8 +72,7 @@ def _send(letters: Sequence[Letter]) -> None:
     _check_destinations(
         {letter.destination for letter in letters if (letter.destination, letter.idempotency_key) not in sent}
     )
-    for channel in {Watch(MESSAGE, destination).channel for destination, _ in sent}:
-        vendor.connection().on_commit(lambda channel=channel: hub.wake(channel))  # type: ignore[misc]
+    vendor.wake_on_commit(*{Watch(MESSAGE, destination).channel for destination, _ in sent})
 
 
 def _check_destinations(destinations: set[str]) -> None:

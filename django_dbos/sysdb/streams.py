@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from ..exceptions import NonExistentWorkflow
-from ..hub import STREAM, Watch, hub
+from ..hub import STREAM, Watch
 from ..states import FINISHED
 from . import vendor
 from .journal import IS_PENDING, Lease, explain
@@ -52,7 +52,7 @@ def append(lease: Lease, step: int, key: str, value: str, serializer: str, *, is
     while not vendor.fetch(_append_sql(dialect()), (*entry, workflow_id, *lease.key)):
         explain(lease)
     channel = Watch(STREAM, workflow_id).channel
-    vendor.connection().on_commit(lambda: hub.wake(channel))
+    vendor.wake_on_commit(channel)
 
 
 # One statement sees one moment: if the workflow has finished in it, all that it wrote is there too.

@@ -20,6 +20,7 @@ from django.db.transaction import Atomic, atomic
 
 from .. import clock
 from ..conf import conf
+from ..hub import hub
 
 logger = logging.getLogger("django_dbos")
 T = TypeVar("T")
@@ -230,6 +231,16 @@ def contains(column: str, document: Mapping[str, Any]) -> Q:
         return Q(**{f"{column}__contains": document})
     asked = Value(json.dumps(document), output_field=TextField())
     return Q(Func(asked, F(column), output_field=BooleanField(), **_CONTAINS_SQLITE))
+
+
+def wake_on_commit(*channels: str) -> None:
+    """Wake who listens in this process, when the current transaction commits; at once where there is none."""
+
+    def wake() -> None:
+        for channel in channels:
+            hub.wake(channel)
+
+    connection().on_commit(wake)
 
 
 def telling(dialect: Dialect, kind: str, row: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..clock import monotonic
 from ..exceptions import ConflictingWorkflow, NonExistentWorkflow, QueueDeduplicated, WorkflowIDInUse
-from ..hub import WORK, hub
+from ..hub import WORK
 from ..models import Step, Workflow
 from . import vendor
 from .journal import Checkpoint, Lease, Recorded, explain, insert_checkpoint
@@ -205,7 +205,7 @@ def submit(submission: Submission) -> bool:
     if is_new and wakes:
         burst.woke()
     if is_new and is_news:
-        vendor.connection().on_commit(lambda: hub.wake(WORK))
+        vendor.wake_on_commit(WORK)
     return is_new
 
 
